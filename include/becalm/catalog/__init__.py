@@ -1,0 +1,1 @@
+"""Recovery points by policy, slot and time, read from the bucket alone."""

@@ -1,0 +1,1 @@
+"""The same verbs without Airflow: a restore must not need the orchestrator."""
