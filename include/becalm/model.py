@@ -222,6 +222,8 @@ class MoverSpec:
     """Backing up: whether inode and ctime survive the export, so that they tell of changes."""
     tree: str = ""
     """Restoring: the tree to write into the claim."""
+    root: str = ""
+    """Restoring: the entry of the volume's own directory (restic's JSON of a node), for its owner, mode and times."""
     lock_days: int = 0
     """Backing up: how long each object written is locked; nothing is no lock."""
 
@@ -235,6 +237,8 @@ class MoverResult:
     volume: VolumeRef
     tree: str = ""
     """The tree of the volume's root: written, or restored."""
+    root: str = ""
+    """Backing up: the entry of the volume's own directory (restic's JSON of a node): its owner, mode and times."""
     files: int = 0
     bytes_read: int = 0
     bytes_added: int = 0

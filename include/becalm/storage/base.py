@@ -54,7 +54,9 @@ class ObjectStore(Protocol):
     def get(self, key: Key, span: Span | None = None) -> bytes:
         """Return an object, or the span of it; fewer bytes than asked for is an error, never an answer. Raises: NotFound."""
 
-    def put(self, key: Key, body: Body, *, if_absent: bool = False, if_match: ETag | None = None, retain_until: datetime | None = None) -> ETag:
+    def put(
+        self, key: Key, body: Body, *, if_absent: bool = False, if_match: ETag | None = None, retain_until: datetime | None = None
+    ) -> ETag:
         """Write one object, whole or not at all; the store has checked the bytes against a checksum.
 
         A caller that repeats a put after a lost reply may meet its own object, and compares digests.

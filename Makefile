@@ -1,0 +1,68 @@
+# make demo    protect, lose and restore a sample application on this machine (STAY=0: end by itself; KUBECONFIG=… TARGET=s3://…: elsewhere)
+# make test    every test that needs nothing but this machine
+# make check   format, lint, types, layers, and the quick tests
+# make e2e     the same procedure on the cluster of KUBECONFIG, with the bucket server of AWS_ENDPOINT_URL
+# make bench   measure, beside restic, and write docs/BENCHMARKS.md
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .tools/bin/uv
+RUN := .venv/bin/python
+STAY ?= 1
+TARGET ?=
+DEMO_ARGUMENTS = $(if $(filter 0,$(STAY)),--end,) $(if $(TARGET),--target $(TARGET),)
+# Only a KUBECONFIG said on make's own command line counts for the demo: one in the environment is somebody's real cluster.
+ifeq ($(origin KUBECONFIG),command line)
+DEMO_ARGUMENTS += --kubeconfig $(KUBECONFIG)
+endif
+
+.PHONY: demo demo-stop test unit check format e2e bench clean tools
+
+.tools/bin/uv:
+	@echo "becalm: making a Python environment (once)"
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/demo.stamp: .tools/bin/uv pyproject.toml uv.lock
+	@echo "becalm: installing Becalm and Airflow into .venv (once, a minute or two)"
+	@$(UV) sync --quiet --frozen --no-dev --inexact --extra airflow --extra sandbox --python $(PYTHON)
+	@touch $@
+
+.venv/test.stamp: .tools/bin/uv pyproject.toml uv.lock
+	@$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
+	@touch $@ .venv/demo.stamp
+
+demo: .venv/demo.stamp
+	@KUBECONFIG= $(RUN) -m becalm.sandbox.demo run $(DEMO_ARGUMENTS)
+
+demo-stop: .venv/demo.stamp
+	@$(RUN) -m becalm.sandbox.demo stop
+
+tools: .venv/test.stamp
+	@command -v restic >/dev/null || { echo "becalm: installing restic, the judge of our repositories"; tests/install-debian restic; }
+
+unit: .venv/test.stamp
+	$(RUN) -m pytest -q tests/unit
+
+test: tools
+	$(RUN) -m pytest -q tests/unit
+	$(RUN) -m pytest -q tests/contract tests/dags tests/integration
+
+check: .venv/test.stamp
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(RUN) -m pytest -q tests/unit tests/dags
+
+format: .venv/test.stamp
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+e2e: tools
+	$(RUN) -m pytest -q -x --durations=10 tests/e2e tests/contract tests/integration
+
+bench: tools
+	$(RUN) -m tests.bench.run
+
+clean:
+	rm -rf .venv .tools .demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,250 @@
+"""Make a recovery point visible: join what was captured, check that all of it is there, and write one snapshot object.
+
+Before that object nothing of the run can be seen; after it the recovery point is whole. What was selected and is not in it
+stands in it by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+
+import becalm
+from becalm.actions import run
+from becalm.actions.handover import Committed
+from becalm.catalog.points import points, tags_of
+from becalm.errors import AccessDenied, CutFailed, Damaged
+from becalm.kube.base import Kind
+from becalm.model import Consistency, Finding, RecoveryPoint, VolumeRef, VolumeUse, payload
+from becalm.repository.check import check_tree
+from becalm.repository.format import SnapshotDoc
+from becalm.repository.lease import Fence
+from becalm.repository.reader import open_repository
+from becalm.repository.snapshots import save_snapshot
+from becalm.repository.tree import TreeBuilder, join
+from becalm.repository.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from becalm.actions.handover import Begun, Cut, Discovered, Exported, Ports, Thawed
+    from becalm.model import Manifest, MoverResult
+    from becalm.policy.spec import ProtectionPolicy
+    from becalm.repository.reader import Repository
+
+POINT_FORMAT = 1
+"""The format of `recovery-point.json` (docs/FORMAT.md)."""
+
+FENCE_MARGIN_SECONDS = 60.0
+NODES = Kind(group="", version="v1", resource="nodes", kind="Node", namespaced=False)
+
+
+def missing(
+    discovered: Discovered, cuts: Sequence[Cut], thaws: Sequence[Thawed], exports: Sequence[Exported], results: Sequence[MoverResult]
+) -> tuple[Finding, ...]:
+    """Name everything that was selected and not captured, or not wholly. Pure."""
+    found = list(discovered.findings)
+    cut_names = {cut.application for cut in cuts}
+    found += [
+        Finding(where=application.name, message="the application was not captured", remedy="see the tasks of this application in the run")
+        for application in discovered.applications
+        if application.name not in cut_names
+    ]
+    found += [finding for cut in cuts for finding in cut.findings]
+    found += [_lost(volume.plan.volume, f"not cut: {volume.error}") for cut in cuts for volume in cut.volumes if volume.error]
+    found += [_lost(export.volume, f"not readable: {export.error}") for export in exports if export.error]
+    found += [_lost(result.volume, f"not uploaded: {result.error}") for result in results if result.error]
+    found += [finding for result in results for finding in result.unreadable]
+    answered = {export.volume for export in exports if export.error} | {result.volume for result in results}
+    wanted = {volume.plan.volume for cut in cuts for volume in cut.volumes if not volume.error and volume.plan.use is not VolumeUse.SKIP}
+    found += [_lost(volume, "no mover answered for it") for volume in sorted(wanted - answered)]
+    found += [
+        Finding(where=thawed.application, message="is not confirmed thawed: " + "; ".join(thawed.reasons), remedy="look at the application now")
+        for thawed in thaws
+        if not thawed.confirmed
+    ]
+    return tuple(found)
+
+
+def _lost(volume: VolumeRef, message: str) -> Finding:
+    return Finding(where=f"volumes/{volume}", message=message)
+
+
+def consistency(cuts: Sequence[Cut], thaws: Sequence[Thawed]) -> tuple[Consistency, tuple[str, ...]]:
+    """Return the label of the whole point: that of its weakest application with volumes. Pure."""
+    label_of = {thawed.application: thawed for thawed in thaws}
+    with_volumes = [cut.application for cut in cuts if any(not volume.error for volume in cut.volumes)]
+    weak = [name for name in with_volumes if name not in label_of or label_of[name].consistency is not Consistency.APPLICATION]
+    if with_volumes and not weak:
+        return Consistency.APPLICATION, ()
+    reasons = [f"{name}: {'; '.join(label_of[name].reasons) if name in label_of else 'its thaw was not confirmed'}" for name in weak]
+    return Consistency.CRASH, tuple(reasons) or ("no volume was captured",)
+
+
+def execute(
+    begun: Begun,
+    *,
+    discovered: Discovered,
+    cuts: Sequence[Cut],
+    thaws: Sequence[Thawed],
+    exports: Sequence[Exported],
+    results: Sequence[MoverResult],
+    policy: ProtectionPolicy,
+    ports: Ports,
+) -> Committed:
+    """Write the recovery point, or return the one that this run has written already.
+
+    Raises: CutFailed (nothing at all was captured), Damaged (something it needs is not in the bucket), LeaseLost.
+    """
+    run.renew(begun, ports)
+    repository = open_repository(ports.store, ports.password)
+    absent = missing(discovered, cuts, thaws, exports, results)
+    label, why = consistency(cuts, thaws)
+    uploaded = [result for result in results if result.tree and not result.error]
+    if not uploaded and not any(cut.objects for cut in cuts):
+        raise CutFailed("nothing was captured: " + "; ".join(map(str, absent)), where=f"run {begun.run}", hint="nothing was written; mend what is named")
+    facts = Committed(
+        point="",
+        tree="",
+        complete=not absent,
+        consistency=label,
+        missing=absent,
+        objects=sum(cut.objects for cut in cuts),
+        volumes=len(uploaded),
+        bytes_total=sum(result.bytes_total for result in uploaded),
+        bytes_added=sum(result.bytes_added for result in uploaded),
+    )
+    until = _locked_until(policy, ports)
+    earlier = next((point for point in points(repository, policy.name) if point.run == begun.run), None)
+    if earlier:
+        return replace(facts, point=earlier.id, tree=earlier.tree)
+    document = _describe(begun, facts, why, discovered, cuts, thaws, exports, results, policy)
+    tree = _join(repository, document, cuts, uploaded, ports, until)
+    _all_there(repository, tree, ports, until)
+    point = RecoveryPoint(
+        id="",
+        policy=policy.name,
+        cut=min(cut.began for cut in cuts),
+        tree=tree,
+        cluster=ports.settings.cluster_name,
+        revision=max((cut.revision for cut in cuts), key=_as_number),
+        run=begun.run,
+        slot=begun.slot,
+        late=timedelta(seconds=begun.late_seconds),
+        consistency=label,
+        complete=facts.complete,
+    )
+    fence = Fence(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
+    fence.check(margin_seconds=FENCE_MARGIN_SECONDS)
+    snapshot = save_snapshot(repository, _snapshot(point, begun), retain_until=until)
+    fence.check(margin_seconds=0)
+    return replace(facts, point=snapshot, tree=tree)
+
+
+def _as_number(revision: str) -> tuple[int, str]:
+    """Order revisions. Kubernetes promises comparison as numbers from 1.35 on (KEP-5504); before, this is what they are."""
+    return (int(revision), "") if revision.isdigit() else (0, revision)
+
+
+def _locked_until(policy: ProtectionPolicy, ports: Ports) -> datetime | None:
+    lock = policy.spec.target.lock
+    return ports.store.now() + timedelta(days=lock.days) if lock else None
+
+
+def _snapshot(point: RecoveryPoint, begun: Begun) -> SnapshotDoc:
+    return SnapshotDoc(
+        time=point.cut,
+        tree=point.tree,
+        paths=("/",),
+        hostname=point.cluster,
+        username="becalm",
+        tags=tags_of(point),
+        parent=begun.parent,
+        program_version=f"becalm {becalm.__version__}",
+    )
+
+
+def _describe(
+    begun: Begun,
+    facts: Committed,
+    why: tuple[str, ...],
+    discovered: Discovered,
+    cuts: Sequence[Cut],
+    thaws: Sequence[Thawed],
+    exports: Sequence[Exported],
+    results: Sequence[MoverResult],
+    policy: ProtectionPolicy,
+) -> bytes:
+    """Return `recovery-point.json`: what this point is, what it holds, and what it does not."""
+    document = {
+        "format": POINT_FORMAT,
+        "written_by": f"becalm {becalm.__version__}",
+        "policy": {"name": policy.name, "digest": policy.digest, "document": policy.model_dump(mode="json", by_alias=True, exclude_none=True)},
+        "run": payload(begun),
+        "cluster": {"uid": discovered.cluster_uid, "version": discovered.server_version},
+        "complete": facts.complete,
+        "consistency": {"label": facts.consistency, "reasons": why},
+        "missing": [payload(finding) for finding in facts.missing],
+        "excluded": [payload(item) for item in (*discovered.excluded, *(item for cut in cuts for item in cut.excluded))],
+        "applications": [payload(cut) for cut in cuts],
+        "thaws": [payload(thawed) for thawed in thaws],
+        "exports": [payload(export) for export in exports],
+        "volumes": [payload(result) for result in results],
+        "counts": {"objects": facts.objects, "volumes": facts.volumes, "bytes": facts.bytes_total, "bytes_added": facts.bytes_added},
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+
+
+def _join(
+    repository: Repository, document: bytes, cuts: Sequence[Cut], uploaded: Sequence[MoverResult], ports: Ports, until: datetime | None
+) -> str:
+    """Write the tree of the point: objects, volumes, context, and its own description."""
+    now = ports.clock.now()
+    with Writer(repository, retain_until=until) as writer:
+        builder = TreeBuilder(mtime=now)
+        builder.add_bytes("recovery-point.json", document)
+        for result in uploaded:
+            builder.add_tree(f"volumes/{result.volume}", result.tree)
+        for path, content in _context(ports):
+            builder.add_bytes(f"endpoints/{path}", content)
+        own = builder.write(writer)
+        writer.flush()  # what is joined is read
+        newest_last = sorted((cut for cut in cuts if cut.resources_tree), key=lambda cut: _as_number(cut.revision))
+        tree = join(repository, writer, [*(cut.resources_tree for cut in newest_last), own])
+        writer.flush()
+    return tree
+
+
+def _context(ports: Ports) -> list[tuple[str, bytes]]:
+    """Return what helps to understand a point later: what was served, and the nodes. Rights to it are not needed for a backup."""
+    served = ports.cluster.discover()
+    kinds = [{"group": k.group, "version": k.version, "resource": k.resource, "kind": k.kind, "namespaced": k.namespaced} for k in served.kinds]
+    context = [("discovery.json", orjson.dumps({"version": served.server_version, "uid": served.uid, "kinds": kinds, "failures": served.failures}))]
+    try:
+        nodes: list[Manifest] = list(ports.cluster.list(NODES))
+    except AccessDenied:
+        return context
+    return [*context, ("nodes.json", orjson.dumps(nodes))]
+
+
+def _all_there(repository: Repository, tree: str, ports: Ports, until: datetime | None) -> None:
+    """Demand that every blob of the tree lies in a pack that is in the bucket, and lock those packs as long as the point lives."""
+    repository.refresh()
+    checked = check_tree(repository, tree)
+    if checked.damages:
+        first = checked.damages[0]
+        raise Damaged(f"{len(checked.damages)} objects that this recovery point needs are not whole, first: {first.problem}", where=first.where)
+    if until is not None:
+        for key in checked.keys:
+            ports.store.retain(key, until)
+
+
+def report(committed: Committed) -> str:
+    """Say in one line what was written."""
+    state = "complete" if committed.complete else f"partial, {len(committed.missing)} missing"
+    return f"recovery point {committed.point[:8]}: {state}, {committed.consistency}, {committed.objects} objects, {committed.volumes} volumes"
+

@@ -1,0 +1,191 @@
+"""The two ends of a run: `begin` takes the lease and decides the slot, `finish` makes sure that nothing is left and gives the verdict.
+
+A run is one attempt to make one recovery point, whoever conducts it. Nothing here captures data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from becalm.actions import credentials, quiesce, sweep
+from becalm.actions.handover import Begun, Trigger, Verdict
+from becalm.catalog.points import points
+from becalm.clock import format_time, seconds
+from becalm.errors import AlreadyExists, BecalmError, HookFailed, NotFound, PartialCapture
+from becalm.kube.base import LABEL_MANAGED, MANAGER, Kind, Verb
+from becalm.model import run_key
+from becalm.policy.slots import covered
+from becalm.repository import lease
+from becalm.repository.reader import open_repository
+from becalm.repository.snapshots import load_snapshot
+from becalm.repository.tree import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from becalm.actions.handover import Application, Committed, Cut, FreezeRecord, Ports, Thawed
+    from becalm.model import RecoveryPoint
+    from becalm.policy.spec import ProtectionPolicy
+
+LEASE_SECONDS = 900.0
+"""How long a lease lasts without renewal. Every task and every mover renews it; a dead run blocks the next no longer than this."""
+
+NAMESPACES = Kind(group="", version="v1", resource="namespaces", kind="Namespace", namespaced=False)
+
+
+def begin(
+    policy: ProtectionPolicy,
+    *,
+    run_id: str,
+    trigger: Trigger,
+    run_after: datetime,
+    ports: Ports,
+    slot: datetime | None = None,
+    note: str = "",
+) -> Begun:
+    """Open the repository, decide the slot, and take the lease last.
+
+    A slot that a complete recovery point answers already gives a `Begun` with `skipped` set, and no lease is held.
+    Beginning the same run again keeps its lease. Raises: NoRepository, WrongPassword, LeaseHeld, and what the ports raise.
+    """
+    repository = open_repository(ports.store, ports.password)
+    run, started = run_key(policy.name, run_id), ports.clock.now()
+    owed = slot or (run_after if trigger in (Trigger.SCHEDULED, Trigger.BACKFILL) else None)
+    found = points(repository, policy.name)
+    earlier = [point for point in found if point.run != run]
+    answered = covered(owed, earlier) if owed else None
+    parent = max((point for point in earlier if point.complete), key=lambda point: point.cut, default=None)
+    begun = Begun(
+        policy=policy.name,
+        policy_digest=policy.digest,
+        run_id=run_id,
+        run=run,
+        trigger=trigger,
+        started=started,
+        slot=owed,
+        late_seconds=max(0.0, seconds(started - owed)) if owed else 0.0,
+        repository=repository.id,
+        parent=parent.id if parent else "",
+        skipped=_why_skipped(owed, answered),
+        note=note,
+    )
+    if begun.skipped:
+        return begun
+    _own_namespace(ports)
+    held = lease.take(ports.store, policy=policy.name, run=run, seconds=LEASE_SECONDS, clock=ports.clock)
+    _sweep_dead_runs(policy, run, ports)
+    return replace(begun, epoch=held.epoch)
+
+
+def _why_skipped(slot: datetime | None, answer: RecoveryPoint | None) -> str:
+    if slot is None or answer is None:
+        return ""
+    return f"the slot {format_time(slot)} is answered by recovery point {answer.id[:8]} of {format_time(answer.cut)}"
+
+
+def _own_namespace(ports: Ports) -> None:
+    """Make Becalm's namespace where it is missing."""
+    name = ports.settings.namespace
+    try:
+        ports.cluster.get(NAMESPACES, name)
+    except NotFound:
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {LABEL_MANAGED: MANAGER}}}
+        try:
+            ports.cluster.apply(NAMESPACES, manifest, verb=Verb.CREATE)
+        except AlreadyExists:
+            return
+
+
+def _sweep_dead_runs(policy: ProtectionPolicy, run: str, ports: Ports) -> None:
+    """Remove what earlier runs of this policy left: with the lease in hand, none of them lives. It must not stop this run."""
+    try:
+        for finding in sweep.sweep(policy.name, ports, keep_run=run):
+            ports.progress(f"left by an earlier run: {finding}")
+    except BecalmError as error:
+        ports.progress(f"what earlier runs left could not be removed: {error}")
+
+
+def renew(begun: Begun, ports: Ports) -> None:
+    """Hold the lease for longer. Raises LeaseLost where another run holds it now."""
+    lease.renew(ports.store, run=begun.run, epoch=begun.epoch, seconds=LEASE_SECONDS, clock=ports.clock)
+
+
+def finish(
+    begun: Begun,
+    *,
+    applications: Sequence[Application] = (),
+    records: Sequence[FreezeRecord] = (),
+    cuts: Sequence[Cut] = (),
+    thaws: Sequence[Thawed] = (),
+    committed: Committed | None,
+    failures: Sequence[str] = (),
+    policy: ProtectionPolicy,
+    ports: Ports,
+) -> Verdict:
+    """Thaw what is not confirmed thawed, remove what is temporary, let go of the lease, and verify the recovery point.
+
+    `failures` are what the conductor saw fail; the verdict is never better than what the bucket shows. Idempotent.
+    """
+    reasons = [*failures, *_thaw_rest(begun, applications, records, cuts, thaws, policy, ports)]
+    reasons += [str(finding) for finding in _remove_temporary(begun, ports)]
+    reasons += _verify(committed, ports)
+    lease.release(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
+    return Verdict(run=begun.run, ok=not reasons, point=committed.point if committed else "", reasons=tuple(reasons))
+
+
+def demand(verdict: Verdict) -> Verdict:
+    """Return a verdict that is good. Raises PartialCapture, with every reason, for one that is not."""
+    if verdict.ok:
+        return verdict
+    what = f"recovery point {verdict.point[:8]} is partial" if verdict.point else "there is no recovery point"
+    raise PartialCapture(f"{what}: " + "; ".join(verdict.reasons), where=f"run {verdict.run}", hint="mend what is named and run the policy again")
+
+
+def _thaw_rest(
+    begun: Begun,
+    applications: Sequence[Application],
+    records: Sequence[FreezeRecord],
+    cuts: Sequence[Cut],
+    thaws: Sequence[Thawed],
+    policy: ProtectionPolicy,
+    ports: Ports,
+) -> list[str]:
+    """Thaw every application whose thaw was not confirmed; return what stays unconfirmed."""
+    done = {thawed.application for thawed in thaws if thawed.confirmed}
+    by_name = {application.name: application for application in applications}
+    cut_of = {cut.application: cut for cut in cuts}
+    left: list[str] = []
+    for record in records:
+        if record.application in done or record.application not in by_name:
+            continue
+        try:
+            thawed = quiesce.thaw(by_name[record.application], record, cut_of.get(record.application), begun, policy, ports)
+        except HookFailed as error:
+            left.append(f"{record.application} is not confirmed thawed: {error}")
+            continue
+        if not thawed.confirmed:
+            left.append(f"{record.application} is not confirmed thawed: {'; '.join(thawed.reasons)}")
+    return left
+
+
+def _remove_temporary(begun: Begun, ports: Ports) -> list[object]:
+    try:
+        credentials.remove(begun.policy, begun.run, ports)
+        return list(sweep.sweep(begun.policy, ports, run=begun.run))
+    except BecalmError as error:
+        return [f"temporary objects of run {begun.run} are left: {error}"]
+
+
+def _verify(committed: Committed | None, ports: Ports) -> list[str]:
+    """Read the recovery point back from the bucket; return what is wrong with it."""
+    if committed is None:
+        return ["nothing was committed"]
+    try:
+        repository = open_repository(ports.store, ports.password)
+        _, document = load_snapshot(repository, committed.point)
+        lookup(repository, document.tree, "recovery-point.json")
+    except BecalmError as error:
+        return [f"recovery point {committed.point[:8]} cannot be read back: {error}"]
+    return [str(finding) for finding in committed.missing]

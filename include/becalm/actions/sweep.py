@@ -1,0 +1,54 @@
+"""The end of everything temporary: what a run left in the cluster is found by its label and removed, wherever it is.
+
+It touches nothing that does not carry the label of a run of that very policy. What another policy's run made is not its business, and
+neither is the thaw.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from becalm.actions import credentials
+from becalm.errors import NotFound
+from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_RUN, MANAGER
+from becalm.kube.kinds import CLAIM, POD, SECRET, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.snapshots import discard
+from becalm.model import Finding
+
+if TYPE_CHECKING:
+    from becalm.actions.handover import Ports
+
+KINDS = (POD, CLAIM, SNAPSHOT, SNAPSHOT_CONTENT, SECRET)
+WAIT_SECONDS = 60.0
+
+
+def sweep(policy: str, ports: Ports, *, run: str = "", keep_run: str = "") -> tuple[Finding, ...]:
+    """Remove what one run left, or all runs of the policy but one; say what is still there. Idempotent.
+
+    Without `run`, the caller must hold the policy's lease: then no other run of it lives. Raises: AccessDenied, and what is transient.
+    """
+    findings: list[Finding] = []
+    for key in sorted({run} if run else runs(policy, ports) - {keep_run}):
+        credentials.remove(policy, key, ports)
+        left = discard(ports.cluster, ports.clock, run=key, namespace=ports.settings.namespace, timeout_seconds=WAIT_SECONDS)
+        findings += [
+            Finding(
+                where=str(ref),
+                message=f"a temporary object of run {key} is still there",
+                remedy="the next run tries again; see its finalizers",
+            )
+            for ref in left
+        ]
+    return tuple(findings)
+
+
+def runs(policy: str, ports: Ports) -> set[str]:
+    """Return the keys of the policy's runs that have left something."""
+    found: set[str] = set()
+    for kind in KINDS:
+        try:
+            for item in ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_POLICY}={policy}"):
+                found.add((item["metadata"].get("labels") or {}).get(LABEL_RUN, ""))
+        except NotFound:
+            continue
+    return found - {""}

@@ -1,0 +1,132 @@
+"""One mover per volume, side by side. The data goes from the mover to the bucket; here only identifiers pass."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import orjson
+
+from becalm.actions import credentials, run
+from becalm.clock import Deadline, format_time
+from becalm.errors import BecalmError, MoverFailed, NotFound, PermanentError
+from becalm.kube.base import MoverState
+from becalm.model import Direction, MoverResult, MoverSpec, VolumeRef, from_payload
+from becalm.repository.format import Layout
+from becalm.repository.reader import open_repository
+from becalm.repository.snapshots import load_snapshot
+from becalm.repository.tree import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from becalm.actions.handover import Begun, Exported, Ports
+    from becalm.policy.spec import ProtectionPolicy
+
+POLL_SECONDS = 0.5
+RENEW_SECONDS = 60.0
+
+
+def mover_name(run_key: str, volume: VolumeRef) -> str:
+    """Return a pod's name for a volume: readable, and unique by a digest of the whole reference."""
+    readable = re.sub(r"[^a-z0-9-]+", "-", f"{volume.namespace}-{volume.claim}".lower())[:30].strip("-")
+    return f"becalm-{run_key}-{readable}-{sha256(str(volume).encode()).hexdigest()[:6]}"
+
+
+def plan(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy, *, parents: Mapping[VolumeRef, str]) -> list[MoverSpec]:
+    """Describe a mover for every volume that can be read. Pure.
+
+    Inode and ctime always count: where an export does not keep them, a file is read once more, and none is ever missed.
+    """
+    lock = policy.spec.target.lock
+    return [
+        MoverSpec(
+            name=mover_name(begun.run, export.volume),
+            run=begun.run,
+            direction=Direction.BACK_UP,
+            volume=export.volume,
+            namespace=export.namespace,
+            claim=export.claim,
+            mode=export.mode,
+            node=export.node,
+            repository=policy.spec.target.repository_url(policy.name),
+            secret=credentials.secret_name(begun.run),
+            epoch=begun.epoch,
+            parent=parents.get(export.volume, ""),
+            stable_inodes=True,
+            lock_days=lock.days if lock else 0,
+        )
+        for export in exported
+        if not export.error
+    ]
+
+
+def prepare(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy, ports: Ports) -> list[MoverSpec]:
+    """Look up what the parent recovery point holds of each volume, put the credentials beside the movers, and plan."""
+    run.renew(begun, ports)
+    readable = [export for export in exported if not export.error]
+    for namespace in sorted({export.namespace for export in readable}):
+        credentials.ensure(begun.policy, begun.run, namespace, ports)
+    return plan(readable, begun, policy, parents=_parents(begun, [export.volume for export in readable], ports))
+
+
+def _parents(begun: Begun, volumes: Sequence[VolumeRef], ports: Ports) -> dict[VolumeRef, str]:
+    if not begun.parent or not volumes:
+        return {}
+    repository = open_repository(ports.store, ports.password)
+    _, document = load_snapshot(repository, begun.parent)
+    found: dict[VolumeRef, str] = {}
+    for volume in volumes:
+        try:
+            found[volume] = lookup(repository, document.tree, f"volumes/{volume}").subtree or ""
+        except NotFound:
+            continue
+    return found
+
+
+def execute(specs: Sequence[MoverSpec], begun: Begun, ports: Ports) -> list[MoverResult]:
+    """Start every mover (or adopt it), wait for all, and collect what they left in the bucket.
+
+    A mover that fails does not stop the others: its result carries the error.
+    """
+    if ports.movers is None:
+        raise PermanentError("there is nothing to run movers with", hint="pass a Mover in the ports")
+    handles = {spec.name: spec for spec in specs}
+    reasons: dict[str, str] = {}
+    for spec in specs:
+        ports.movers.start(spec)
+    deadline, renewal = Deadline(ports.clock, ports.settings.mover_timeout_seconds), Deadline(ports.clock, RENEW_SECONDS)
+    waiting = dict(handles)
+    while waiting and not deadline.passed():
+        for name, spec in list(waiting.items()):
+            status = ports.movers.poll(name, namespace=spec.namespace)
+            if status.state in (MoverState.WAITING, MoverState.RUNNING):
+                ports.progress(f"{spec.volume}: {status.progress or status.reason or status.state}", done=len(specs) - len(waiting), total=len(specs))
+                continue
+            reasons[name] = status.reason
+            del waiting[name]
+        if renewal.passed():
+            run.renew(begun, ports)
+            renewal = Deadline(ports.clock, RENEW_SECONDS)
+        ports.clock.sleep(POLL_SECONDS if waiting else 0)
+    for name, spec in waiting.items():
+        ports.movers.cancel(name, namespace=spec.namespace)
+        reasons[name] = f"not done within {ports.settings.mover_timeout_seconds:.0f} s; started before {format_time(ports.clock.now())}"
+    return collect(specs, ports, reasons=reasons)
+
+
+def collect(specs: Sequence[MoverSpec], ports: Ports, *, reasons: Mapping[str, str] | None = None) -> list[MoverResult]:
+    """Read every mover's result from the bucket; one that left none gets a result that says so."""
+    return [_result(spec, ports, (reasons or {}).get(spec.name, "")) for spec in specs]
+
+
+def _result(spec: MoverSpec, ports: Ports, reason: str) -> MoverResult:
+    try:
+        found = from_payload(MoverResult, orjson.loads(ports.store.get(Layout.run_result(spec.run, spec.name))))
+    except NotFound:
+        failed = MoverFailed("the mover left no result" + (f": {reason}" if reason else ""), where=str(spec.volume))
+        return MoverResult(name=spec.name, run=spec.run, volume=spec.volume, error=f"{failed.code}: {failed.message}")
+    except (BecalmError, ValueError) as error:
+        return MoverResult(name=spec.name, run=spec.run, volume=spec.volume, error=f"the mover's result cannot be read: {error}")
+    return found

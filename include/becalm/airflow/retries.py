@@ -1,0 +1,92 @@
+"""How each task is tried: how often, how long, in which pool, and what an error means for the next try.
+
+Every task of a policy has its row here, on purpose: Airflow's own defaults (five minutes between two tries, no limit of
+time) suit no task of a backup. Nothing here knows what a task does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.definitions.retry_policy import RetryDecision
+
+from becalm import errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+POOL = "becalm"
+"""Ordinary tasks: short work on a worker."""
+THAW_POOL = "becalm_thaw"
+"""Kept free for what thaws, so that nobody stays frozen because workers are busy."""
+MOVERS_POOL = "becalm_movers"
+"""One slot is one mover pod, waited for or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How one task is tried."""
+
+    retries: int
+    delay: timedelta
+    timeout: timedelta
+    pool: str = POOL
+    priority: int = 1
+
+
+MANNERS: dict[str, Manner] = {
+    # LeaseHeld waits a minute (below), so begin outlives a run that is about to end, and then gives its turn away.
+    "begin": Manner(retries=5, delay=timedelta(seconds=10), timeout=timedelta(minutes=10)),
+    "discover": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=15)),
+    # Quiesce undoes its own part before it raises, so a second try opens a new window and prolongs none.
+    "quiesce": Manner(retries=1, delay=timedelta(seconds=5), timeout=timedelta(minutes=15), priority=100),
+    # A second cut in the same window would only keep the application frozen for longer.
+    "snapshot": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(hours=2), priority=500),
+    "thaw": Manner(retries=5, delay=timedelta(seconds=3), timeout=timedelta(minutes=10), pool=THAW_POOL, priority=1000),
+    "export": Manner(retries=2, delay=timedelta(seconds=15), timeout=timedelta(hours=1)),
+    "upload": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24), pool=MOVERS_POOL),
+    "commit": Manner(retries=3, delay=timedelta(seconds=15), timeout=timedelta(hours=4)),
+    "prune": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=2)),
+    "finish": Manner(retries=3, delay=timedelta(seconds=10), timeout=timedelta(hours=1), pool=THAW_POOL, priority=900),
+    "plan": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=30)),
+    "restore": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),
+    "verify": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=4)),
+    # It only says what is wrong; saying it twice helps nobody.
+    "check": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=1)),
+}
+
+
+class ByErrorClass(ExceptionRetryPolicy):
+    """Becalm's error tree as a retry policy: what a person must mend fails at once, what may pass is tried again.
+
+    An error that says how long to wait is believed.
+    """
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None) -> RetryDecision:
+        """Decide by the class of the error, and by the wait that it names."""
+        wait = exception.delay_seconds if isinstance(exception, errors.TransientError) else None
+        if wait is not None:
+            return RetryDecision.retry(timedelta(seconds=wait), reason=f"the other side asked to wait {wait:g} s")
+        return super().evaluate(exception, try_number, max_tries, context)
+
+
+RETRY_POLICY = ByErrorClass(
+    rules=[
+        RetryRule(
+            exception=[errors.PolicyError, errors.UsageError, errors.PermanentError, errors.IntegrityError],
+            action=RetryAction.FAIL,
+            reason="this stays wrong until a person changes it",
+        ),
+        RetryRule(exception=errors.LeaseHeld, action=RetryAction.RETRY, retry_delay=timedelta(minutes=1), reason="another run is at work"),
+        RetryRule(
+            exception=errors.Throttled,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(seconds=30),
+            reason="the other side asks for patience",
+        ),
+        RetryRule(exception=errors.TransientError, action=RetryAction.RETRY, reason="this may go better at the next try"),
+    ]
+)

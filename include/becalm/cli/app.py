@@ -1,0 +1,73 @@
+"""The command `becalm`: its verbs, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import orjson
+import typer
+
+import becalm
+from becalm.cli import init, points, policy, protect, verify
+from becalm.cli.console import console
+from becalm.errors import BecalmError, PolicyError, exit_code
+
+app = typer.Typer(
+    name="becalm",
+    help="Backup for applications on Kubernetes. Every verb works without Airflow; docs/ has the whole story.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(policy.app, name="policy", help="Check policy files, print their schema and a sample.")
+app.command("init")(init.init)
+app.command("run")(protect.run)
+app.command("points")(points.points)
+app.command("show")(points.show)
+app.command("pin")(points.pin)
+app.command("unpin")(points.unpin)
+
+app.command("verify")(verify.verify)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  (typer's callback)
+    if value:
+        console.print(f"becalm {becalm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")] = False) -> None:  # noqa: FBT002
+    """Hold the options that belong to no verb."""
+
+
+def run() -> None:
+    """Run one verb; end with the exit code of docs/errors.md, and never with a traceback."""
+    try:
+        app()
+    except BecalmError as error:
+        _say(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("becalm: interrupted; what was begun has been undone\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(141)
+    except Exception as error:
+        if os.environ.get("BECALM_DEBUG"):  # noqa: TID251  (an edge)
+            raise
+        sys.stderr.write(f"becalm: unexpected {type(error).__name__}: {error}\nThis is a fault of Becalm. BECALM_DEBUG=1 shows where.\n")
+        sys.exit(1)
+
+
+def _say(error: BecalmError) -> None:
+    """Print an error: one JSON document where JSON was asked for, sentences otherwise."""
+    if "--json" in sys.argv:
+        document: dict[str, object] = {"error": error.code, "message": error.message, "where": error.where, "hint": error.hint}
+        if isinstance(error, PolicyError):
+            document["findings"] = [{"path": f.path, "problem": f.problem, "remedy": f.remedy} for f in error.findings]
+        sys.stdout.write(orjson.dumps({"ok": False, **document}, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    sys.stderr.write(f"becalm: {error.code}: {error}\n")

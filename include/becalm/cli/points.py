@@ -1,0 +1,123 @@
+"""`becalm points`, `show`, `pin`, `unpin`: what recovery points there are, and what one holds. Only the bucket is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from becalm.catalog import points as catalog
+from becalm.cli.console import console, human_bytes, print_json
+from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
+from becalm.clock import SystemClock, format_time
+from becalm.model import RecoveryPoint, payload
+from becalm.repository.format import NodeType
+from becalm.repository.reader import Repository, open_repository
+from becalm.repository.tree import lookup, walk
+
+PointOption = Annotated[str, typer.Option("--point", help="A recovery point: latest, an id, a time, or “2 weeks ago”.")]
+
+
+def points(
+    policy: PolicyFile = None,
+    target: TargetOption = "",
+    name: NameOption = "",
+    password: PasswordOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List the recovery points of a policy, newest last."""
+    place, _ = find_place(policy, target=target, name=name, password=password)
+    repository = open_repository(place.store, place.password)
+    found = sorted(catalog.points(repository, place.policy, protection=True), key=lambda point: point.cut)
+    if json:
+        print_json({"ok": True, "policy": place.policy, "points": [payload(point) for point in found]})
+        return
+    if not found:
+        console.print(f"policy {place.policy} has no recovery point at {place.url}", markup=False)
+        return
+    table = Table("point", "cut", "slot", "late", "state", "consistency", "kept by", box=None)
+    for point in found:
+        kept = ", ".join(word for word in ("pin" if point.pinned else "", f"lock until {format_time(point.locked_until)}" if point.locked_until else "") if word)
+        table.add_row(
+            point.id[:8],
+            format_time(point.cut)[:19] + "Z",
+            format_time(point.slot) if point.slot else "-",
+            str(point.late).split(".")[0] if point.late else "-",
+            "complete" if point.complete else "partial",
+            str(point.consistency),
+            kept or "-",
+        )
+    console.print(table)
+
+
+def _find(policy: PolicyFile, target: str, name: str, password: str, wanted: str) -> tuple[Repository, RecoveryPoint]:
+    place, _ = find_place(policy, target=target, name=name, password=password)
+    repository = open_repository(place.store, place.password)
+    return repository, catalog.find(catalog.points(repository, place.policy), wanted, now=SystemClock().now())
+
+
+def show(
+    policy: PolicyFile = None,
+    point: PointOption = "latest",
+    target: TargetOption = "",
+    name: NameOption = "",
+    password: PasswordOption = "",
+    objects: Annotated[bool, typer.Option("--objects", help="List every object and volume in it.")] = False,  # noqa: FBT002
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show one recovery point: what it is, what it holds, what it does not and why."""
+    repository, found = _find(policy, target, name, password, point)
+    node = lookup(repository, found.tree, "recovery-point.json")
+    description = orjson.loads(b"".join(repository.read_file(node)))
+    listed = [path for path, child in walk(repository, lookup(repository, found.tree, "resources").subtree) if child.type == NodeType.FILE] if objects else []
+    if json:
+        print_json({"ok": True, "point": payload(found), "description": description, "objects": listed})
+        return
+    counts = description["counts"]
+    table = Table(show_header=False, box=None)
+    rows = [
+        ("recovery point", found.id),
+        ("policy", f"{found.policy} (digest {description['policy']['digest'][:12]})"),
+        ("cut", format_time(found.cut)),
+        ("revision", f"{found.revision} of cluster {found.cluster}"),
+        ("slot", format_time(found.slot) if found.slot else "none: made by hand"),
+        ("consistency", f"{found.consistency} {'; '.join(description['consistency']['reasons'])}".strip()),
+        ("state", "complete" if found.complete else "partial"),
+        ("objects", str(counts["objects"])),
+        *(("volume", f"{v['volume']['namespace']}/{v['volume']['claim']}: {v['files']} files, {human_bytes(v['bytes_total'])}") for v in description["volumes"]),
+        *(("missing", f"{f['where']}: {f['message']}") for f in description["missing"]),
+        *(("left out", f"{e['what']} by {e['by']}" + (f": {e['because']}" if e["because"] else "")) for e in description["excluded"]),
+        *(("object", path) for path in listed),
+    ]
+    for left, right in rows:
+        table.add_row(left, right)
+    console.print(table, markup=False)
+
+
+def pin(
+    policy: PolicyFile = None,
+    point: PointOption = "latest",
+    note: Annotated[str, typer.Option("--note", help="Why it must stay.")] = "",
+    target: TargetOption = "",
+    name: NameOption = "",
+    password: PasswordOption = "",
+) -> None:
+    """Keep one recovery point, whatever retention says."""
+    repository, found = _find(policy, target, name, password, point)
+    catalog.pin(repository.store, found.id, note=note, now=SystemClock().now())
+    console.print(f"pinned {found.id[:8]}")
+
+
+def unpin(
+    policy: PolicyFile = None,
+    point: PointOption = "latest",
+    target: TargetOption = "",
+    name: NameOption = "",
+    password: PasswordOption = "",
+) -> None:
+    """Leave a recovery point to retention again."""
+    repository, found = _find(policy, target, name, password, point)
+    catalog.unpin(repository.store, found.id)
+    console.print(f"unpinned {found.id[:8]}")

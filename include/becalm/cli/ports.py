@@ -1,0 +1,126 @@
+"""From what a person types to ports: a policy file or a target, a kubeconfig, and credentials from the environment.
+
+The command line knows no Airflow connections. The environment takes their place:
+
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE,
+    BECALM_S3_ADDRESSING              the store
+    BECALM_MOVER_ENDPOINT_URL         the store's address as pods see it, where it is another one
+    BECALM_PASSWORD                   the repository's password, where the policy names a connection
+    KUBECONFIG                        the cluster
+    BECALM_NAMESPACE, BECALM_MOVER_IMAGE
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from becalm.actions.handover import Ports, Settings, silent
+from becalm.clock import SystemClock
+from becalm.errors import UsageError
+from becalm.kube import connect
+from becalm.policy.load import load_file
+from becalm.storage import open_store
+
+if TYPE_CHECKING:
+    from becalm.actions.handover import Progress
+    from becalm.policy.spec import ProtectionPolicy
+    from becalm.storage.base import ObjectStore
+
+STORE_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_CA_BUNDLE",
+    "BECALM_S3_ADDRESSING",
+)
+
+PolicyFile = Annotated[Path | None, typer.Argument(metavar="[POLICY]", help="The policy's file. Without it, say --target, --policy and --password.")]
+TargetOption = Annotated[str, typer.Option("--target", help="The target's URL, as in a policy: s3://bucket/prefix or file:///folder.")]
+NameOption = Annotated[str, typer.Option("--policy", help="The policy's name, with --target.")]
+PasswordOption = Annotated[str, typer.Option("--password", help="Where the repository's password is: env:NAME or file:/path.")]
+KubeconfigOption = Annotated[str, typer.Option("--kubeconfig", help="The kubeconfig; default: KUBECONFIG, then ~/.kube/config.")]
+ContextOption = Annotated[str, typer.Option("--context", help="The kubeconfig's context; default: the policy's cluster if there is one of that name, else the current one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where recovery points are, and how they open."""
+
+    policy: str
+    url: str
+    """The repository's URL: the target's, with the policy's name."""
+    store: ObjectStore
+    password: str
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that this command line reads."""
+    return dict(os.environ)  # noqa: TID251  (the edge)
+
+
+def store_credentials() -> dict[str, str]:
+    """Return the store's credentials from the environment."""
+    given = environment()
+    return {name: given[name] for name in STORE_VARIABLES if given.get(name)}
+
+
+def read_password(reference: str) -> str:
+    """Read a repository's password: `env:NAME`, `file:/path`, or, for a connection's name, BECALM_PASSWORD. Raises UsageError."""
+    given = environment()
+    kind, colon, rest = reference.partition(":")
+    if kind == "file" and colon:
+        try:
+            return Path(rest).read_text(encoding="utf-8").rstrip("\n")
+        except OSError as error:
+            raise UsageError(f"the password's file cannot be read: {error.strerror}", where=rest, hint="give a file that you can read") from error
+    name = rest if kind == "env" and colon else "BECALM_PASSWORD"
+    if not given.get(name):
+        raise UsageError(f"the repository's password is not set: {name} is empty", where=reference, hint=f"export {name}=…")
+    return given[name]
+
+
+def find_place(path: Path | None, *, target: str = "", name: str = "", password: str = "", create: bool = False) -> tuple[Place, ProtectionPolicy | None]:
+    """Open the store of a policy, by its file or by target and name. Raises PolicyError, UsageError, and what the store raises."""
+    policy = load_file(path) if path else None
+    if policy is not None:
+        url, name, password = policy.spec.target.repository_url(policy.name), policy.name, policy.spec.target.password
+    elif not (target and name):
+        raise UsageError("there is neither a policy's file nor a target", hint="give the file, or --target URL --policy NAME --password env:NAME")
+    else:
+        url = f"{target.rstrip('/')}/{name}"
+    store = open_store(url, store_credentials(), create=create)
+    return Place(policy=name, url=url, store=store, password=read_password(password or "env:BECALM_PASSWORD")), policy
+
+
+def build_ports(
+    place: Place,
+    *,
+    cluster_name: str,
+    kubeconfig: str = "",
+    context: str = "",
+    progress: Progress = silent,
+) -> Ports:
+    """Connect to the cluster and put the ports together. Raises UsageError (kubeconfig), and what the cluster raises."""
+    from becalm.kube.pods import PodMover  # noqa: PLC0415  (only the verbs that touch a cluster pay for it)
+
+    given, credentials = environment(), store_credentials()
+    if given.get("BECALM_MOVER_ENDPOINT_URL"):
+        credentials["AWS_ENDPOINT_URL"] = given["BECALM_MOVER_ENDPOINT_URL"]
+    settings = Settings(
+        cluster_name=cluster_name,
+        namespace=given.get("BECALM_NAMESPACE") or "becalm",
+        mover_image=given.get("BECALM_MOVER_IMAGE") or "becalm/mover",
+        store_environment=credentials,
+    )
+    clock = SystemClock()
+    cluster = connect(kubeconfig=kubeconfig or given.get("KUBECONFIG") or None, context=context or None, prefer_context=cluster_name)
+    movers = PodMover(cluster, clock, image=settings.mover_image, policy=place.policy)
+    return Ports(cluster=cluster, store=place.store, password=place.password, clock=clock, settings=settings, movers=movers, progress=progress)

@@ -1,0 +1,79 @@
+"""`becalm run`: make one recovery point now, without Airflow."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+from rich.table import Table
+
+from becalm.actions import pipeline
+from becalm.actions import run as verdicts
+from becalm.cli.console import console, human_bytes, print_json, progress
+from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption, build_ports, find_place
+from becalm.clock import SystemClock, format_time, parse_time
+from becalm.errors import UsageError
+from becalm.model import payload
+
+
+def run(
+    policy: Annotated[Path, typer.Argument(metavar="POLICY", help="The policy's file.")],
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+    slot: Annotated[str, typer.Option("--slot", help="The slot that this run answers (RFC 3339); default: none.")] = "",
+    note: Annotated[str, typer.Option("--note", help="Why this recovery point is made.")] = "",
+    run_id: Annotated[str, typer.Option("--run-id", help="A name for this run; the same name again takes it up where it ended.")] = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Make one recovery point now: discover, freeze, cut, thaw, upload, commit, prune, with progress on stderr."""
+    place, loaded = find_place(policy)
+    if loaded is None:
+        raise UsageError("a run needs the policy's file")
+    try:
+        owed = parse_time(slot).astimezone(UTC) if slot else None
+    except ValueError as error:
+        raise UsageError(f"{slot!r} is not a time", where="--slot", hint="write it like 2026-11-23T10:00:00Z") from error
+    name = run_id or f"cli__{format_time(SystemClock().now())}__{uuid4().hex[:6]}"
+    with progress(quiet=json) as report:
+        ports = build_ports(place, cluster_name=loaded.spec.cluster, kubeconfig=kubeconfig, context=context, progress=report)
+        outcome = pipeline.protect(loaded, run_id=name, ports=ports, slot=owed, note=note)
+    if json:
+        print_json(
+            {
+                "ok": outcome.verdict is None or outcome.verdict.ok,
+                "begun": payload(outcome.begun),
+                "committed": payload(outcome.committed) if outcome.committed else None,
+                "verdict": payload(outcome.verdict) if outcome.verdict else None,
+            }
+        )
+    elif outcome.begun.skipped:
+        console.print(f"nothing to do: {outcome.begun.skipped}", markup=False)
+    elif outcome.committed:
+        _print(outcome)
+    if outcome.verdict is not None and not (json and not outcome.verdict.ok):
+        verdicts.demand(outcome.verdict)
+    elif outcome.verdict is not None:
+        raise typer.Exit(5)
+
+
+def _print(outcome: pipeline.Outcome) -> None:
+    committed = outcome.committed
+    if committed is None:
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("recovery point", committed.point[:16]),
+        ("state", "complete" if committed.complete else f"partial: {len(committed.missing)} missing"),
+        ("consistency", str(committed.consistency)),
+        ("objects", str(committed.objects)),
+        ("volumes", f"{committed.volumes} ({human_bytes(committed.bytes_total)}, {human_bytes(committed.bytes_added)} new)"),
+    ):
+        table.add_row(name, value)
+    for finding in committed.missing:
+        table.add_row("missing", str(finding))
+    if outcome.pruned:
+        table.add_row("retention", f"{outcome.pruned.kept} kept, {len(outcome.pruned.forgotten)} forgotten")
+    console.print(table)

@@ -1,0 +1,101 @@
+"""A restore for people's eyes: the plan with its reasons and differences, the report, and what was verified.
+
+What is printed comes from a recovery point that may be hostile: no markup and no control character of it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from becalm.actions.restore import Action, VolumeAction
+from becalm.cli.console import console, human_bytes
+from becalm.clock import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from becalm.actions.restore import RestorePlan, RestoreReport, Step, Verification, VolumeStep
+    from becalm.model import Finding
+
+STYLES = {
+    Action.CREATE: "green",
+    Action.LINK: "cyan",
+    Action.KEEP: "yellow",
+    Action.SKIP: "dim",
+    VolumeAction.FILL: "green",
+    VolumeAction.EMPTY: "yellow",
+}
+SHOWN_CHANGES = 8
+"""So many differences of one object are printed; --json has all."""
+
+
+def clean(text: object, style: str = "") -> Text:
+    """Return text without markup and without characters that do something to a terminal."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)), style=style)
+
+
+def print_plan(plan: RestorePlan) -> None:
+    """Print what a restore would do, and what forbids it."""
+    state = "complete" if plan.complete else "partial"
+    console.print(
+        clean(f"recovery point {plan.point[:8]} of policy {plan.policy}, cut {format_time(plan.cut)}, {plan.consistency}, {state}")
+    )
+    table = Table("action", "object", "why", box=None)
+    for step in plan.steps:
+        table.add_row(clean(step.action, STYLES[step.action]), clean(step.target), _why(step))
+    for volume in plan.volumes:
+        table.add_row(
+            clean(volume.action, STYLES.get(volume.action, "yellow")), clean(f"data of {volume.target}"), clean(_of_volume(volume))
+        )
+    console.print(table)
+    _print_findings(plan.findings, "note", "yellow")
+    _print_findings(plan.blocking, "forbidden", "red")
+    counted = Counter(str(step.action) for step in plan.steps)
+    summary = ", ".join(f"{counted[action]} to {action}" for action in Action if counted[action])
+    filled = plan.volumes_to(VolumeAction.FILL)
+    size = human_bytes(sum(volume.size_bytes for volume in filled))
+    console.print(clean(f"{summary}; {len(filled)} volumes to fill ({size})"))
+
+
+def _why(step: Step) -> Text:
+    text = clean(step.reason)
+    for change in step.changes[:SHOWN_CHANGES]:
+        text.append("\n  ").append_text(clean(change, "yellow"))
+    if len(step.changes) > SHOWN_CHANGES:
+        text.append(f"\n  and {len(step.changes) - SHOWN_CHANGES} more", style="dim")
+    return text
+
+
+def _of_volume(volume: VolumeStep) -> str:
+    if volume.action is not VolumeAction.FILL:
+        return volume.reason
+    size = human_bytes(volume.size_bytes) if volume.size_bytes else "unknown size"
+    return f"{volume.reason}: {size} into class {volume.storage_class or '(default)'}"
+
+
+def _print_findings(findings: Iterable[Finding], word: str, style: str) -> None:
+    for finding in findings:
+        console.print(clean(f"{word}: ", style).append_text(clean(finding)))
+
+
+def print_report(report: RestoreReport, verification: Verification) -> None:
+    """Print what was done, and what the cluster shows now."""
+    table = Table(show_header=False, box=None)
+    filled = [result for result in report.volumes if not result.error]
+    rows = [
+        ("created", f"{report.created} objects, {report.linked} linked to their owners later"),
+        ("kept", f"{report.kept} objects that were there"),
+        ("left out", f"{report.skipped} objects"),
+        ("filled", f"{len(filled)} volumes, {human_bytes(sum(result.bytes_total for result in filled))}"),
+        ("verified", f"{verification.objects} objects say the same, {verification.volumes} volumes hold their data"),
+        ("took", f"{report.seconds:.1f} s"),
+    ]
+    for name, value in rows:
+        table.add_row(name, clean(value))
+    console.print(table)
+    _print_findings(verification.remarks, "note", "yellow")
+    _print_findings((*report.failures, *verification.failures), "failed", "red")

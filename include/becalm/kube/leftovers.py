@@ -1,0 +1,106 @@
+"""The decided end of everything temporary that a run made around volumes: found by the run's label, deleted by uid, in an order that leaks nothing.
+
+It deletes nothing without the label of that very run, and knows nothing of Secrets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from becalm.clock import Deadline
+from becalm.errors import AccessDenied, Conflict, NotFound
+from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, Kind, Verb
+from becalm.kube.kinds import CLAIM, POD, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.model import ResourceRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from becalm.clock import Clock
+    from becalm.kube.base import Cluster
+    from becalm.model import Manifest
+
+PAUSE_SECONDS = 0.25
+POD_GRACE_SECONDS = 5
+
+
+def discard(
+    cluster: Cluster,
+    clock: Clock,
+    *,
+    run: str,
+    namespace: str,
+    application_namespaces: Sequence[str] | None = None,
+    timeout_seconds: float = 60,
+) -> tuple[ResourceRef, ...]:
+    """Delete the pods, claims, snapshots and contents of a run in Becalm's namespace, then its snapshots in those of the applications.
+
+    Idempotent; what is not there is fine. Without application namespaces all are searched. Returns what is still there when the time is
+    over: a next sweep finds it again. Raises: AccessDenied (of a list), and what is transient.
+    """
+    if not run:
+        raise ValueError("a run has a key: without one this would mean the objects of all runs")
+    places: list[tuple[Kind, str | None]] = [(POD, namespace), (CLAIM, namespace), (SNAPSHOT, namespace), (SNAPSHOT_CONTENT, None)]
+    places += [(SNAPSHOT, None)] if application_namespaces is None else [(SNAPSHOT, one) for one in dict.fromkeys(application_namespaces)]
+    left: dict[ResourceRef, None] = {}
+    for kind, place in places:
+        for found in _of_run(cluster, kind, run, namespace=place):
+            _delete(cluster, kind, found)
+            left[_ref(kind, found)] = None
+    deadline = Deadline(clock, timeout_seconds)
+    while left:
+        left = {_ref(kind, found): None for kind, place in places for found in _of_run(cluster, kind, run, namespace=place)}
+        if not left or deadline.passed():
+            break
+        clock.sleep(min(PAUSE_SECONDS, deadline.left()))
+    return tuple(left)
+
+
+def _of_run(cluster: Cluster, kind: Kind, run: str, *, namespace: str | None) -> Iterator[Manifest]:
+    """Yield the objects of a run; a cluster without snapshots has none."""
+    try:
+        yield from cluster.list(kind, namespace=namespace, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_RUN}={run}")
+    except NotFound:
+        return
+
+
+def _delete(cluster: Cluster, kind: Kind, found: Manifest) -> None:
+    """Delete that object and no other of its name. A retained cut would stay in the storage for ever: its content is told to delete it."""
+    metadata = found["metadata"]
+    if kind is SNAPSHOT and not _release(cluster, found):
+        return
+    try:
+        cluster.delete(
+            kind,
+            metadata["name"],
+            namespace=metadata.get("namespace"),
+            uid=metadata["uid"],
+            grace_seconds=POD_GRACE_SECONDS if kind is POD else None,
+        )
+    except Conflict:
+        return
+
+
+def _release(cluster: Cluster, snapshot: Manifest) -> bool:
+    """Make sure that the storage's snapshot goes with a cut of ours. False: it may not be done, so the cut stays and is reported."""
+    made_from_claim = "persistentVolumeClaimName" in (snapshot["spec"].get("source") or {})
+    name = (snapshot.get("status") or {}).get("boundVolumeSnapshotContentName")
+    if not made_from_claim or not name:
+        return True
+    try:
+        content = cluster.get(SNAPSHOT_CONTENT, name)
+    except (NotFound, AccessDenied):
+        return True
+    ours = content["spec"].get("volumeSnapshotRef", {}).get("uid") == snapshot["metadata"]["uid"]
+    if ours and content["spec"].get("deletionPolicy") == "Retain":
+        try:
+            cluster.apply(SNAPSHOT_CONTENT, {"metadata": {"name": name}, "spec": {"deletionPolicy": "Delete"}}, verb=Verb.MERGE)
+        except AccessDenied:
+            return False
+    return True
+
+
+def _ref(kind: Kind, found: Manifest) -> ResourceRef:
+    return ResourceRef(
+        group=kind.group, resource=kind.resource, namespace=found["metadata"].get("namespace"), name=found["metadata"]["name"]
+    )

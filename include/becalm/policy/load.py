@@ -1,0 +1,156 @@
+"""From a file to a policy, or to everything that is wrong with it at once.
+
+It reads files and nothing else: no cluster, no bucket, no clock. What it returns needs no further checks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from becalm.errors import PolicyError, PolicyFinding
+from becalm.policy import document, findings
+from becalm.policy.problems import quoted
+from becalm.policy.sample import SAMPLE
+from becalm.policy.spec import ProtectionPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+NOT_YET: tuple[tuple[str, ...], ...] = (
+    ("spec", "infrastructure"),
+    ("spec", "drill"),
+    ("spec", "drift"),
+    ("spec", "quiesce", "hooks", "*", "use"),
+)
+"""What a policy can say and this version does not carry out. A policy is never half followed in silence."""
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def load(text: str | bytes, *, source: str) -> ProtectionPolicy:
+    """Read one policy; `source` names it in errors. Raises PolicyError with every finding."""
+    try:
+        read = document.read(text)
+    except document.Unreadable as unreadable:
+        raise _refused(source, [unreadable.finding]) from None
+    found = list(read.findings) or _other_kind(read)
+    if found and not read.findings:
+        raise _refused(source, found)
+    found += _not_carried_out(read)
+    try:
+        policy = ProtectionPolicy.model_validate(read.value)
+    except ValidationError as error:
+        found += findings.findings(error.errors(include_url=False), read, ProtectionPolicy)
+        raise _refused(source, found) from None
+    if found:
+        raise _refused(source, found)
+    return policy
+
+
+def load_file(path: Path) -> ProtectionPolicy:
+    """Read one policy from a file. Raises PolicyError, also for a file that cannot be read."""
+    try:
+        if not path.is_file():
+            problem = "this is not a regular file" if path.exists() else "there is no such file"
+            raise _refused(str(path), [PolicyFinding(path="file", problem=problem, remedy="name a file with one policy")])
+        with path.open("rb") as file:
+            text = file.read(document.LARGEST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name cannot be used"
+        raise _refused(
+            str(path), [PolicyFinding(path="file", problem=f"the file cannot be read: {reason}", remedy="look at its name and rights")]
+        ) from error
+    return load(text, source=str(path))
+
+
+def load_folder(path: Path) -> dict[Path, ProtectionPolicy | PolicyError]:
+    """Read every policy of a folder, by file. A bad file is a value, and harms no other. Raises PolicyError where the folder cannot be read.
+
+    Files whose name begins with a dot are passed over. Two files with the same policy name are both bad.
+    """
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name cannot be used"
+        finding = PolicyFinding(path="file", problem=f"the folder cannot be read: {reason}", remedy="name the folder with the policies")
+        raise _refused(str(path), [finding]) from error
+    return load_files(files)
+
+
+def load_files(files: list[Path]) -> dict[Path, ProtectionPolicy | PolicyError]:
+    """Read these files; a bad one, and one whose policy's name another file has as well, is a value."""
+    found: dict[Path, ProtectionPolicy | PolicyError] = {}
+    for file in files:
+        try:
+            found[file] = load_file(file)
+        except PolicyError as error:
+            found[file] = error
+    return {**found, **dict(_doubled(found))}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a policy, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ProtectionPolicy.model_json_schema(by_alias=True)}
+
+
+def sample() -> str:
+    """Return a policy to begin with, with comments. It loads."""
+    return SAMPLE
+
+
+def _refused(source: str, found: list[PolicyFinding]) -> PolicyError:
+    return PolicyError("the policy cannot be followed", where=source, findings=findings.readable(found))
+
+
+def _other_kind(read: document.Document) -> list[PolicyFinding]:
+    """A document of another kind gets one finding, not fifty."""
+    kind = read.at(("kind",))
+    if not isinstance(kind, str) or kind == "ProtectionPolicy":
+        return []
+    problem = findings.at_line(f"this is a {quoted(kind)}, not a policy", read.line(("kind",)))
+    return [PolicyFinding(path="kind", problem=problem, remedy="write ProtectionPolicy")]
+
+
+def _not_carried_out(read: document.Document) -> list[PolicyFinding]:
+    return [
+        PolicyFinding(
+            path=document.dotted(path),
+            problem=findings.at_line("not carried out by this version", read.line(path)),
+            remedy="remove the section" if path[-1] != "use" else "write command instead",
+        )
+        for pattern in NOT_YET
+        for path in _present(read.value, pattern, ())
+    ]
+
+
+def _present(value: document.Value, pattern: tuple[str, ...], path: document.Path) -> Iterator[document.Path]:
+    """Yield the paths of a pattern that are written down with a value; `*` stands for every item of a list."""
+    if not pattern:
+        if value is not None:
+            yield path
+        return
+    head, rest = pattern[0], pattern[1:]
+    if head == "*" and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _present(item, rest, (*path, number))
+    elif isinstance(value, dict) and head in value:
+        yield from _present(value[head], rest, (*path, head))
+
+
+def _doubled(found: Mapping[Path, ProtectionPolicy | PolicyError]) -> Iterator[tuple[Path, PolicyError]]:
+    by_name: dict[str, list[Path]] = {}
+    for file, policy in found.items():
+        if isinstance(policy, ProtectionPolicy):
+            by_name.setdefault(policy.name, []).append(file)
+    for name, files in by_name.items():
+        for file in files if len(files) > 1 else []:
+            others = ", ".join(other.name for other in files if other != file)
+            finding = PolicyFinding(
+                path="metadata.name",
+                problem=f"{quoted(name)} is also the name of the policy in {others}",
+                remedy="give each policy its own name",
+            )
+            yield file, _refused(str(file), [finding])

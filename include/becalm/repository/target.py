@@ -1,0 +1,238 @@
+"""The folder that is restored into: entries are made and dressed relative to open directories, and nowhere else.
+
+No link is followed, no name may lead out, and nothing is deleted but an entry that is about to be made again. What could not
+be made as it was is reported, never passed over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat as unix
+import threading
+from dataclasses import dataclass, field
+
+from becalm.errors import PermanentError
+from becalm.model import Finding, Severity
+from becalm.repository.format import NodeType
+from becalm.repository.node import Node, type_of
+from becalm.repository.quoting import quote, to_bytes
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_FINDINGS = 1000
+_LONGEST_NAME = 255
+
+
+@dataclass(slots=True)
+class Report:
+    """What was not restored as it was."""
+
+    failures: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    failed: int = 0
+    _seen: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fail(self, where: str, message: str, remedy: str = "") -> None:
+        """Something is missing or not as it was."""
+        with self._lock:
+            self.failed += 1
+            if len(self.failures) < _MOST_FINDINGS:
+                self.failures.append(Finding(where=where, message=message, remedy=remedy))
+
+    def once(self, kind: str, where: str, message: str, remedy: str = "") -> None:
+        """Something holds for many entries: the first stands for all."""
+        with self._lock:
+            if kind not in self._seen:
+                self._seen.add(kind)
+                self.notes.append(Finding(where=where, message=message, remedy=remedy, severity=Severity.WARNING))
+
+    def all_failures(self) -> tuple[Finding, ...]:
+        """Return them, with a last line that counts what was cut."""
+        more = self.failed - len(self.failures)
+        return (*self.failures, Finding(where="/", message=f"{more} more of these")) if more else tuple(self.failures)
+
+
+@dataclass(slots=True)
+class Place:
+    """An open directory of the target and where it is."""
+
+    fd: int
+    path: str
+
+    def child(self, name: str) -> str:
+        """Return the path of an entry, for people."""
+        return f"{self.path}/{quote(name)}" if self.path else quote(name)
+
+
+def hostile(name: str) -> str:
+    """Say why a name may not be used, or nothing."""
+    if name in {"", ".", ".."} or "/" in name:
+        return "the name would lead to another place"
+    if "\0" in name:
+        return "the name holds a NUL"
+    try:
+        raw = to_bytes(name)
+    except UnicodeEncodeError:
+        return "the name stands for no bytes"
+    return "the name is too long" if len(raw) > _LONGEST_NAME else ""
+
+
+def give_up_when_full(error: OSError, where: str) -> None:
+    """Raise where going on makes no sense. Raises PermanentError."""
+    if error.errno in _FULL:
+        raise PermanentError("the volume is full", where=where, hint="restore into a larger volume; what is there already stays") from error
+    if error.errno == errno.EROFS:
+        raise PermanentError("the volume is read-only", where=where, hint="mount it for writing") from error
+
+
+def make_durable(path: str) -> None:
+    """Wait until the file system that holds a folder has everything on its disk. Raises PermanentError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+            error = OSError(ctypes.get_errno(), "syncfs")
+            give_up_when_full(error, path)
+            raise PermanentError(
+                f"the volume did not take what was written: {os.strerror(error.errno or 0)}", where=path, hint="check the volume"
+            )
+    finally:
+        os.close(fd)
+
+
+class Target:
+    """Makes entries. Safe for several threads as far as they work on different names."""
+
+    def __init__(self, report: Report) -> None:
+        """Begin; whether owners can be given is a question of who runs this."""
+        self.report = report
+        self._root = os.geteuid() == 0
+
+    def status(self, place: Place, name: str) -> os.stat_result | None:
+        """Return what is there, without following it."""
+        try:
+            return os.stat(name, dir_fd=place.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open_root(self, path: str) -> Place:
+        """Open the target itself. Raises PermanentError."""
+        try:
+            return Place(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
+        except OSError as error:
+            raise PermanentError(
+                f"the target cannot be opened: {os.strerror(error.errno or 0)}", where=path, hint="the folder must exist"
+            ) from error
+
+    def folder(self, place: Place, name: str) -> Place:
+        """Open a directory, making it where it is not there. Raises OSError, also where something else has the name."""
+        try:
+            fd = os.open(name, _OPEN_DIR, dir_fd=place.fd)
+        except FileNotFoundError:
+            os.mkdir(name, 0o700, dir_fd=place.fd)
+            fd = os.open(name, _OPEN_DIR, dir_fd=place.fd)
+        return Place(fd, place.child(name))
+
+    def make_way(self, place: Place, name: str) -> None:
+        """Remove what has the name. Raises OSError where it is a directory."""
+        try:
+            os.unlink(name, dir_fd=place.fd)
+        except FileNotFoundError:
+            return
+
+    def create(self, place: Place, name: str) -> int:
+        """Make an empty file of its own and return it open. Raises OSError."""
+        self.make_way(place, name)
+        return os.open(name, _CREATE, 0o600, dir_fd=place.fd)
+
+    def special(self, place: Place, node: Node) -> None:
+        """Make a link, a pipe or a device, with owner, times and attributes. Raises OSError."""
+        name = node.name
+        found = self.status(place, name)
+        if found is None or not self._is_same(place, node, found):
+            self.make_way(place, name)
+            if node.type is NodeType.SYMLINK:
+                os.symlink(node.linktarget, name, dir_fd=place.fd)
+            elif node.type is NodeType.FIFO:
+                os.mkfifo(name, 0o600, dir_fd=place.fd)
+            else:
+                kind = unix.S_IFCHR if node.type is NodeType.CHARDEV else unix.S_IFBLK
+                os.mknod(name, kind | 0o600, node.device, dir_fd=place.fd)
+        self.dress_by_name(place, node)
+
+    @staticmethod
+    def _is_same(place: Place, node: Node, found: os.stat_result) -> bool:
+        if type_of(found.st_mode) is not node.type:
+            return False
+        if node.type is NodeType.SYMLINK:
+            return os.readlink(node.name, dir_fd=place.fd) == node.linktarget
+        return node.type is NodeType.FIFO or found.st_rdev == node.device
+
+    def link(self, source: Place, name: str, place: Place, node: Node) -> None:
+        """Give a restored file one more name. Raises OSError."""
+        found = self.status(place, node.name)
+        original = os.stat(name, dir_fd=source.fd, follow_symlinks=False)
+        if found is not None:
+            if (found.st_dev, found.st_ino) == (original.st_dev, original.st_ino):
+                return
+            self.make_way(place, node.name)
+        os.link(name, node.name, src_dir_fd=source.fd, dst_dir_fd=place.fd, follow_symlinks=False)
+
+    def dress(self, fd: int, node: Node, where: str) -> None:
+        """Give an open file or directory its owner, attributes, mode and times, in the order that keeps them."""
+        self._own(fd, node, where)
+        self._attributes(fd, node, where, follow=True)
+        os.fchmod(fd, node.permissions)
+        os.utime(fd, ns=(node.atime_ns, node.mtime_ns))
+
+    def dress_by_name(self, place: Place, node: Node) -> None:
+        """The same for what is not opened."""
+        where = place.child(node.name)
+        try:
+            os.chown(node.name, node.uid, node.gid, dir_fd=place.fd, follow_symlinks=False)
+        except PermissionError:
+            self._not_owner(place.fd, node, where)
+        self._attributes(f"/proc/self/fd/{place.fd}/{node.name}", node, where, follow=False)
+        if node.type is not NodeType.SYMLINK:
+            os.chmod(node.name, node.permissions, dir_fd=place.fd)
+        os.utime(node.name, ns=(node.atime_ns, node.mtime_ns), dir_fd=place.fd, follow_symlinks=False)
+
+    def _own(self, fd: int, node: Node, where: str) -> None:
+        try:
+            os.fchown(fd, node.uid, node.gid)
+        except PermissionError:
+            self._not_owner(fd, node, where)
+
+    def _not_owner(self, fd: int, node: Node, where: str) -> None:
+        found = os.fstat(fd)
+        if (found.st_uid, found.st_gid) == (node.uid, node.gid):
+            return
+        if self._root:
+            self.report.fail(where, f"it cannot belong to {node.uid}:{node.gid}", "the mover needs CHOWN")
+        else:
+            self.report.once("owner", where, "owners are not restored, as this is not run by root", "run it as root")
+
+    def _attributes(self, path: int | str, node: Node, where: str, *, follow: bool) -> None:
+        wanted = dict(node.xattrs)
+        try:
+            present = os.listxattr(path, follow_symlinks=follow)
+        except OSError:
+            present = []
+        for key in present:
+            if key not in wanted and not key.startswith("security."):
+                os.removexattr(path, key, follow_symlinks=follow)
+        for key, value in wanted.items():
+            try:
+                os.setxattr(path, key, value, follow_symlinks=follow)
+            except OSError as error:
+                self._not_set(key, error, where)
+
+    def _not_set(self, key: str, error: OSError, where: str) -> None:
+        space = key.partition(".")[0]
+        if error.errno == errno.ENOTSUP or (error.errno in (errno.EPERM, errno.EACCES) and not self._root):
+            self.report.once(f"xattr {space}", where, f"extended attributes such as {key} are not restored: {os.strerror(error.errno)}")
+        else:
+            self.report.fail(where, f"the extended attribute {key} cannot be set: {os.strerror(error.errno or 0)}")

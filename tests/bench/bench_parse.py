@@ -1,0 +1,81 @@
+"""How long policies take to become DAGs, beyond Airflow's own import: one policy (budget 0.3 s), and a folder of many.
+
+    python tests/bench/bench_parse.py --policies 500
+
+Each measurement is a fresh process; the best of `--repeat` counts, for the machine may be busy. Prints a table, and one
+JSON document as the last line. Exits with 1 where one policy is beyond its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+DAGS = Path(__file__).parents[2] / "dags" / "becalm_policies.py"
+BUDGET_SECONDS = 0.3
+
+POLICY = """\
+apiVersion: becalm.dev/v1
+kind: ProtectionPolicy
+metadata: {{name: app-{number}}}
+spec:
+  schedule: "{minute} * * * *"
+  select: {{namespaces: [app-{number}]}}
+  quiesce:
+    hooks:
+      - select: {{labels: "app=db"}}
+        command: {{freeze: [/hooks/freeze], thaw: [/hooks/thaw]}}
+  target: {{url: "s3://backups/prod", connection: becalm_s3, password: becalm_repository}}
+  retention: {{last: 3, daily: 14, weekly: 8}}
+"""
+
+MEASURE = """
+import sys, time
+import airflow.sdk, airflow.dag_processing.processor, airflow.models.serialized_dag
+started = time.perf_counter()
+import runpy
+found = runpy.run_path(sys.argv[1])
+spent = time.perf_counter() - started
+print(spent, sum(1 for name in found if name.startswith("becalm_policy_")))
+"""
+
+
+def measure(folder: Path, *, only: str = "") -> tuple[float, int]:
+    """Return the seconds of one parse, and how many DAGs it made."""
+    environment = {**os.environ, "BECALM_POLICIES": str(folder), "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+    if only:
+        environment["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = only
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(DAGS)], capture_output=True, text=True, env=environment, check=True)
+    seconds, count = done.stdout.splitlines()[-1].split()
+    return float(seconds), int(count)
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policies", type=int, default=500)
+    parser.add_argument("--repeat", type=int, default=3)
+    given = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home
+        for count, only in ((1, ""), (given.policies, ""), (given.policies, "becalm_policy_app-0")):
+            folder = Path(home) / f"policies-{count}"
+            folder.mkdir(exist_ok=True)
+            for number in range(count):
+                (folder / f"app-{number}.yaml").write_text(POLICY.format(number=number, minute=number % 60))
+            best, made = min(measure(folder, only=only) for _ in range(given.repeat))
+            what = "one of them, as a starting task reads it" if only else "all"
+            rows.append({"policies": count, "what": what, "dags": made, "seconds": round(best, 3)})
+            print(f"{count:>6} policies, {what}: {made} DAGs in {best:.3f} s")
+    print(json.dumps({"bench": "parse", "budget_seconds": BUDGET_SECONDS, "rows": rows}))
+    return 0 if float(str(rows[0]["seconds"])) <= BUDGET_SECONDS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The dead-man switch under dash and busybox: what it does in the usual course, and that what it tells is true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from becalm.quiesce import deadman
+from becalm.quiesce.deadman import Armed, Met, Switch, read_arm, read_disarm
+from becalm.testing.fake_container import FakeContainer
+from becalm.testing.switch_scenes import SWITCH, Scene, scenes, side_by_side
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_freeze_and_a_thaw_in_time(tmp_path: Path) -> None:
+    """The usual course: frozen, held, disarmed, thawed, and nothing is left."""
+
+    def play(scene: Scene) -> None:
+        assert scene.armed().state is Armed.FROZEN
+        assert scene.box.frozen_now()
+        answer = scene.disarm()
+
+        assert (answer.met, answer.confirmed, answer.thaw_code) == (Met.DISARMED, True, 0)
+        assert [word for word, _ in scene.box.events()] == ["F", "T"]
+        assert scene.folders() == []
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_a_failed_freeze_is_thawed_in_the_same_command(tmp_path: Path) -> None:
+    """A freeze that fails half-way may have frozen: it is thawed before the failure is told."""
+
+    def play(scene: Scene) -> None:
+        answer = scene.armed(freeze=scene.box.freeze(code=7))
+        missing = scene.armed(switch=Switch(container="db", run="1", hook="9", attempt="1"), freeze=("/no/such",), thaw=("/no/such",))
+
+        assert (answer.state, answer.freeze_code, answer.thaw_code) == (Armed.FAILED, 7, 0)
+        assert [word for word, _ in scene.box.events()] == ["F", "T"]
+        assert (missing.state, missing.untouched) == (Armed.FAILED, True)
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_a_thaw_may_come_any_number_of_times(tmp_path: Path) -> None:
+    """Before any freeze, twice after it, and after a thaw that failed: the end is always thawed."""
+
+    def play(scene: Scene) -> None:
+        before = scene.disarm()
+        scene.armed()
+        failed = scene.disarm(thaw=("/bin/false",))
+        again, gone = scene.disarm(), scene.disarm()
+
+        assert (before.met, before.confirmed) == (Met.GONE, True)
+        assert (failed.met, failed.confirmed) == (Met.DISARMED, False)
+        assert (again.met, again.confirmed) == (Met.AGAIN, True)
+        assert (gone.met, gone.confirmed) == (Met.GONE, True)
+        assert not scene.box.frozen_now()
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_another_runs_thaw_is_noticed(tmp_path: Path) -> None:
+    """Two policies freeze the same container: the one that is thawed by the other must not claim that its freeze held."""
+
+    def play(scene: Scene) -> None:
+        other = Switch(container="db", run="ffff", hook="5f6a7b", attempt="1")
+        neighbour = Switch(container="db-2", run="ffff", hook="5f6a7b", attempt="1")
+        sibling = Switch(container="db", run="ffff", hook="aaaa", attempt="1")
+        for switch in (SWITCH, other, neighbour, sibling):
+            assert scene.armed(switch=switch).state is Armed.FROZEN
+        ends = [scene.disarm(switch=switch).met for switch in (other, sibling, SWITCH, neighbour)]
+
+        assert ends == [Met.DISARMED, Met.DISARMED, Met.TOUCHED, Met.DISARMED]
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_without_a_folder_nothing_is_frozen(tmp_path: Path) -> None:
+    """Where no state folder can be made the command says so, and has not frozen anything."""
+    box = FakeContainer(folder=tmp_path / "box")
+    command = deadman.arm(SWITCH, timeout_seconds=1, freeze=box.freeze(), thaw=box.thaw(), folders=("/proc/nowhere", "/sys"))
+    process = box.start(command)
+
+    assert read_arm(process.communicate(timeout=10)[0]).state is Armed.NONE
+    assert box.events() == []
+
+
+def test_arguments_arrive_as_they_were_given(tmp_path: Path) -> None:
+    """No text of an author is ever read as shell."""
+    box = FakeContainer(folder=tmp_path / "box")
+    nasty = ["a b", "$(touch pwned)", "';", "*", "", "-n", "\n", '"$@"', "ü:ü"]
+    shown = tmp_path / "shown"
+    show = ("/usr/bin/python3", "-c", f"import sys; open({str(shown)!r}, 'a').write(repr(sys.argv[1:]) + '\\n')", *nasty)
+    box.start(deadman.arm(SWITCH, timeout_seconds=1, freeze=show, thaw=("/bin/true", *nasty), folders=("TMPDIR",))).communicate(timeout=10)
+    box.start(deadman.disarm(SWITCH, thaw=show, folders=("TMPDIR",))).communicate(timeout=10)
+
+    assert shown.read_text() == f"{nasty!r}\n" * 2
+
+
+_part = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=20)
+
+
+@given(_part, _part, _part, _part)
+def test_a_switchs_name_reads_back(container: str, run: str, hook: str, attempt: str) -> None:
+    """The record holds only the name; a thaw makes the switch of it."""
+    switch = Switch(container=container, run=run, hook=hook, attempt=attempt)
+
+    assert Switch.parse(str(switch)) == switch
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_is_unknown(noise: bytes) -> None:
+    """Whatever comes back, an answer that was not given is not invented."""
+    assert read_arm(noise).state in set(Armed)
+    assert read_disarm(noise).met is Met.UNKNOWN
+    assert not read_disarm(noise).confirmed
+
+
+def test_a_cut_off_answer_is_unknown() -> None:
+    """A stream that ended after `armed` tells nothing of the freeze."""
+    assert read_arm(b"becalm-switch armed\n").state is Armed.UNKNOWN
+    assert read_arm(b"").state is Armed.UNKNOWN

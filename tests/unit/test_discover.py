@@ -1,0 +1,262 @@
+"""Discover: a policy and an inventory become applications with their volumes and hooks, and everything else is named with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from becalm.actions import discover
+from becalm.actions.handover import Discovered, HookOrigin, Ports, Settings
+from becalm.clock import SystemClock
+from becalm.errors import AccessDenied, NotFound, NothingSelected
+from becalm.model import VolumeMode, VolumeRef, VolumeUse
+from becalm.testing.builders import a_policy
+from becalm.testing.fake_cluster import FakeCluster
+from becalm.testing.memory_store import MemoryStore
+from becalm.testing.objects import DRIVER, a_claim, a_namespace, a_pod, a_snapshot_class, a_storage_class, a_volume
+
+
+def a_cluster(*objects: dict, namespaces: tuple[str, ...] = ("shop",)) -> FakeCluster:
+    """Return a cluster with classes for one driver, the namespaces, and the objects; bound claims get their volumes."""
+    cluster = FakeCluster()
+    cluster.put(a_storage_class(), a_snapshot_class(), *(a_namespace(name) for name in namespaces))
+    for item in objects:
+        cluster.put(item)
+        if item["kind"] == "PersistentVolumeClaim" and "volumeName" in item["spec"]:
+            cluster.put(a_volume(item))
+    return cluster
+
+
+def discovered(cluster: FakeCluster, **spec: object) -> Discovered:
+    """Run the whole verb."""
+    settings = Settings(cluster_name="test")
+    return discover.execute(
+        a_policy(**spec), Ports(cluster=cluster, store=MemoryStore(), password="x", clock=SystemClock(), settings=settings)
+    )
+
+
+def names(found: Discovered) -> list[str]:
+    return [application.name for application in found.applications]
+
+
+def test_each_selected_namespace_is_an_application() -> None:
+    """Names and patterns select; what no pattern names is not even mentioned."""
+    cluster = a_cluster(namespaces=("shop", "shop-eu", "other"))
+    found = discovered(cluster, select={"namespaces": ["shop", "shop-*"]})
+
+    assert names(found) == ["shop", "shop-eu"]
+    assert found.findings == ()
+    assert found.excluded == ()
+    assert (found.cluster_uid, found.server_version) == ("fake-cluster", "v1.34.0-fake")
+
+
+def test_a_policy_may_freeze_all_its_namespaces_together() -> None:
+    """With scope: policy there is one application, with every namespace and volume."""
+    cluster = a_cluster(a_claim("data", "a"), a_claim("data", "b"), namespaces=("a", "b"))
+    found = discovered(cluster, select={"namespaces": ["a", "b"]}, quiesce={"scope": "policy"})
+
+    assert [(item.name, item.namespaces, len(item.volumes)) for item in found.applications] == [("policy", ("a", "b"), 2)]
+
+
+def test_a_named_namespace_that_does_not_exist_is_a_finding() -> None:
+    """It is never silently left out: the point will be partial."""
+    found = discovered(a_cluster(), select={"namespaces": ["shop", "gone", "more-*"]})
+
+    assert names(found) == ["shop"]
+    assert [finding.where for finding in found.findings] == ["namespaces/gone"]
+
+
+def test_nothing_selected_is_an_error() -> None:
+    """Never an empty recovery point."""
+    with pytest.raises(NothingSelected, match="more-"):
+        discovered(a_cluster(), select={"namespaces": ["more-*"]})
+
+
+def test_namespaces_that_stay_out_are_named_with_the_rule() -> None:
+    """Those that are going, that carry the label, and Becalm's own, though a pattern means them."""
+    cluster = a_cluster(namespaces=("shop", "becalm"))
+    cluster.put(a_namespace("going", terminating=True), a_namespace("shy", labels={"becalm.dev/protect": "no"}))
+    found = discovered(cluster, select={"namespaces": ["*"]})
+
+    assert names(found) == ["shop"]
+    assert {(item.what, item.by) for item in found.excluded} == {
+        ("namespaces/going", "terminating"),
+        ("namespaces/shy", "label becalm.dev/protect"),
+        ("namespaces/becalm", "own namespace"),
+    }
+    assert names(discovered(cluster, select={"namespaces": ["becalm"]})) == ["becalm"]
+
+
+def test_a_volume_is_planned_with_all_that_its_capture_needs() -> None:
+    """Driver, classes, size, mode, and the node where a running pod mounts it."""
+    cluster = a_cluster(a_claim("data", size="2Gi", mode="Block"), a_pod("db-0", mounts={"main": "data"}, node="node-7"))
+    (volume,) = discovered(cluster).applications[0].volumes
+
+    assert volume.volume == VolumeRef(namespace="shop", claim="data")
+    assert (volume.use, volume.by, volume.driver, volume.snapshot_class) == (VolumeUse.SNAPSHOT, "volumes.default", DRIVER, "standard")
+    assert (volume.storage_class, volume.mode, volume.size_bytes, volume.node) == ("standard", VolumeMode.BLOCK, 2 * 2**30, "node-7")
+
+
+def test_the_first_rule_that_means_a_volume_decides() -> None:
+    """A skipped volume is excluded with the author's reason, a live one is kept."""
+    cluster = a_cluster(a_claim("cache"), a_claim("logs"), a_claim("data"))
+    rules = [
+        {"match": {"claim": "cache"}, "use": "skip", "because": "rebuilt from the catalogue"},
+        {"match": {"claim": "logs"}, "use": "live"},
+    ]
+    found = discovered(cluster, volumes={"rules": rules})
+
+    assert [(item.volume.claim, item.use) for item in found.applications[0].volumes] == [
+        ("data", VolumeUse.SNAPSHOT),
+        ("logs", VolumeUse.LIVE),
+    ]
+    assert [(item.what, item.by, item.because) for item in found.excluded] == [
+        ("volumes/shop/cache", "volumes.rules.0", "rebuilt from the catalogue")
+    ]
+
+
+def test_the_default_snapshot_class_of_the_driver_is_taken() -> None:
+    """Classes of other drivers are never taken, and the default one comes first."""
+    cluster = a_cluster(a_claim("data"))
+    cluster.put(a_snapshot_class("zebra", default=True), a_snapshot_class("alien", driver="other.example.org", default=True))
+
+    assert discovered(cluster).applications[0].volumes[0].snapshot_class == "zebra"
+
+
+def test_a_volume_without_a_snapshot_class_is_a_finding_with_a_remedy() -> None:
+    """The others are captured; the point is partial and says why."""
+    nfs = a_claim("legacy", storage_class="nfs")
+    cluster = a_cluster(a_claim("data"), nfs)
+    cluster.put(a_volume(nfs, driver="nfs.example.org"))
+    found = discovered(cluster)
+
+    assert [item.volume.claim for item in found.applications[0].volumes] == ["data"]
+    assert [finding.where for finding in found.findings] == ["volumes/shop/legacy"]
+    assert "no-snapshot-class" in found.findings[0].message
+    assert "nfs.example.org" in found.findings[0].message
+    assert "use: live" in found.findings[0].remedy
+
+
+def test_a_cluster_that_serves_no_snapshots_has_no_class() -> None:
+    """The kinds may be missing altogether."""
+    cluster = a_cluster(a_claim("data"))
+    cluster.fail(NotFound("no such kind"), verb="list", kind="volumesnapshotclasses.snapshot.storage.k8s.io")
+
+    assert ["volumes/shop/data"] == [finding.where for finding in discovered(cluster).findings]  # noqa: SIM300  (reads as it is meant)
+
+
+def test_claims_without_data_or_without_the_labels_are_excluded() -> None:
+    """Unbound, opted out, and not answering the selector: each with its rule."""
+    cluster = a_cluster(
+        a_claim("new", bound=False, labels={"tier": "db"}),
+        a_claim("shy", labels={"becalm.dev/protect": "no", "tier": "db"}),
+        a_claim("front", labels={"tier": "web"}),
+        a_claim("data", labels={"tier": "db"}),
+    )
+    found = discovered(cluster, select={"namespaces": ["shop"], "labels": "tier=db"})
+
+    assert [item.volume.claim for item in found.applications[0].volumes] == ["data"]
+    assert {(item.what, item.by) for item in found.excluded} == {
+        ("volumes/shop/new", "unbound"),
+        ("volumes/shop/shy", "label becalm.dev/protect"),
+        ("volumes/shop/front", "select.labels"),
+    }
+
+
+def test_what_may_not_be_read_is_a_finding() -> None:
+    """A refused list of claims must not look like a namespace without volumes."""
+    cluster = a_cluster(a_claim("data"))
+    cluster.fail(AccessDenied("claims are not for you"), verb="list", kind="persistentvolumeclaims")
+    found = discovered(cluster)
+
+    assert names(found) == ["shop"]
+    assert ["persistentvolumeclaims in shop"] == [finding.where for finding in found.findings]  # noqa: SIM300  (reads as it is meant)
+
+
+def test_many_namespaces_are_listed_at_once() -> None:
+    """Two hundred namespaces cost one list of pods and one of claims, not four hundred."""
+    cluster = a_cluster(namespaces=tuple(f"n{number}" for number in range(200)))
+    discovered(cluster, select={"namespaces": ["n*"]})
+
+    assert len(cluster.recorded("list", "pods")) == 1
+    assert len(cluster.recorded("list", "persistentvolumeclaims")) == 1
+
+
+COMMAND = {"freeze": ["/freeze"], "thaw": ["/thaw"]}
+
+
+def test_a_policys_hook_goes_where_its_pods_are() -> None:
+    """It belongs to the applications that have such pods, and is missed everywhere only if it has none at all."""
+    cluster = a_cluster(a_pod("db-0", "a", labels={"app": "db"}), namespaces=("a", "b"))
+    quiesce = {"hooks": [{"select": {"labels": "app=db"}, "command": COMMAND, "timeout": "5s"}]}
+    here = discovered(cluster, select={"namespaces": ["a", "b"]}, quiesce=quiesce)
+    cluster.remove("pods", "db-0", "a")
+    nowhere = discovered(cluster, select={"namespaces": ["a", "b"]}, quiesce=quiesce)
+
+    assert [len(item.hooks) for item in here.applications] == [1, 0]
+    assert [len(item.hooks) for item in nowhere.applications] == [1, 1]
+    hook = here.applications[0].hooks[0]
+    assert (hook.name, hook.origin, hook.labels, hook.timeout_seconds) == ("spec.quiesce.hooks.0", HookOrigin.POLICY, "app=db", 5)
+    assert (hook.freeze, hook.thaw) == (("/freeze",), ("/thaw",))
+
+
+def with_annotations(opted_in: bool = True, **annotations: str) -> Discovered:
+    """Discover one pod with hooks of its own. Underscores before a key stand for the prefix of Velero's."""
+    keys = {
+        key.replace("pre_", "pre.hook.backup.velero.io/")
+        .replace("post_", "post.hook.backup.velero.io/")
+        .replace("own_", "quiesce.becalm.dev/")
+        .replace("__", "-"): value
+        for key, value in annotations.items()
+    }
+    cluster = a_cluster(a_pod("db-0", annotations=keys, containers=("main", "side")))
+    return discovered(cluster, quiesce={"annotations": ["shop"] if opted_in else ["other"], "timeout": "20s"})
+
+
+def test_a_pod_brings_its_own_hook() -> None:
+    """A JSON array is a command with arguments, any other text is the program itself; the time never passes the policy's."""
+    found = with_annotations(own_freeze='["fsync", "-a"]', own_thaw="/bin/thaw it", own_container="side", own_timeout="5m")
+    (hook,) = found.applications[0].hooks
+
+    assert (hook.origin, hook.pod, hook.container) == (HookOrigin.ANNOTATION, "db-0", "side")
+    assert (hook.freeze, hook.thaw, hook.timeout_seconds) == (("fsync", "-a"), ("/bin/thaw it",), 20)
+    assert found.findings == ()
+
+
+def test_veleros_annotations_are_understood() -> None:
+    """With its defaults: the first container, and thirty seconds unless the policy gives less."""
+    found = with_annotations(pre_command='["/freeze"]', post_command='["/thaw"]', pre_on__error="Fail", pre_timeout="10s")
+    (hook,) = found.applications[0].hooks
+
+    assert (hook.origin, hook.container, hook.freeze, hook.thaw) == (HookOrigin.VELERO, "main", ("/freeze",), ("/thaw",))
+    assert hook.timeout_seconds == 10
+
+
+def test_who_can_label_a_pod_commands_nothing() -> None:
+    """Without the policy's leave annotations are no hooks, and the recovery point says so."""
+    found = with_annotations(opted_in=False, own_freeze="/freeze", own_thaw="/thaw")
+
+    assert found.applications[0].hooks == ()
+    assert [(item.what, item.by) for item in found.excluded] == [("the hook of pods/shop/db-0", "quiesce.annotations")]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "problem"),
+    [
+        ({"own_freez": "/freeze", "own_thaw": "/thaw"}, "did you mean quiesce.becalm.dev/freeze"),
+        ({"own_freeze": "/freeze"}, "needs both"),
+        ({"own_use": "postgresql"}, "not carried out by this version"),
+        ({"own_freeze": '["/freeze"', "own_thaw": "/thaw"}, "not a JSON array"),
+        ({"own_freeze": "[]", "own_thaw": "/thaw"}, "not a JSON array"),
+        ({"own_freeze": "/freeze", "own_thaw": "/thaw", "own_timeout": "soon"}, "not a time"),
+        ({"pre_command": "/freeze"}, "needs both"),
+        ({"pre_command": "/freeze", "post_command": "/thaw", "post_container": "side"}, "different containers"),
+        ({"pre_command": "/freeze", "post_command": "/thaw", "pre_on__error": "Panic"}, "neither Fail nor Continue"),
+    ],
+)
+def test_a_mistyped_annotation_is_a_finding_and_no_hook(annotations: dict[str, str], problem: str) -> None:
+    """Half a hook could freeze and not thaw; a key that is not known would be ignored in silence elsewhere."""
+    found = with_annotations(**annotations)
+
+    assert found.applications[0].hooks == ()
+    assert [finding.where for finding in found.findings][:1] == ["pods/shop/db-0"]
+    assert any(problem in finding.message for finding in found.findings)
