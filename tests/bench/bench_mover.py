@@ -6,6 +6,8 @@ Each round backs the files up into an empty repository with each of the two, the
 run as processes of their own; memory is the most that the process ever held. Ratios above one mean that Becalm was better.
 """
 
+# ruff: noqa: PLC0415, PTH123  (what is measured is imported after the arguments are read)
+
 from __future__ import annotations
 
 import argparse
@@ -118,9 +120,11 @@ class Becalm:
         return measured
 
     def back_up(self, volume: Path) -> tuple[float, float, float]:
+        """Back up; the second time with the first as the parent."""
         return self._run(volume, direction="back-up", parent=self._tree)
 
     def restore(self, target: Path) -> tuple[float, float, float]:
+        """Restore what was backed up last."""
         return self._run(target, direction="restore", tree=self._tree)
 
 
@@ -133,13 +137,20 @@ class Restic:
         bucket = url.removeprefix("s3://")
         where = f"s3:{credentials['AWS_ENDPOINT_URL']}/{bucket}" if url.startswith("s3://") else url.removeprefix("file://")
         self._command = [program, "-r", where, "--quiet"]
-        self._environment = {**credentials, "PATH": os.environ["PATH"], "HOME": str(work / f"home-{uuid.uuid4().hex}"), "RESTIC_PASSWORD": PASSWORD}
+        self._environment = {
+            **credentials,
+            "PATH": os.environ["PATH"],
+            "HOME": str(work / f"home-{uuid.uuid4().hex}"),
+            "RESTIC_PASSWORD": PASSWORD,
+        }
         timed([*self._command, "init"], self._environment)
 
     def back_up(self, volume: Path) -> tuple[float, float, float]:
+        """Back up; restic finds its parent by itself."""
         return timed([*self._command, "backup", str(volume)], self._environment)
 
     def restore(self, target: Path) -> tuple[float, float, float]:
+        """Restore the latest."""
         return timed([*self._command, "restore", "latest", "--target", str(target)], self._environment)
 
 
@@ -151,7 +162,9 @@ def drop(client, bucket: str) -> None:
     client.delete_bucket(Bucket=bucket)
 
 
-def round_of(number: int, restic: str, credentials: dict[str, str], files: Path, work: Path, client) -> dict[str, dict[str, tuple[float, float, float]]]:
+def round_of(
+    number: int, *, restic: str, credentials: dict[str, str], files: Path, work: Path, client
+) -> dict[str, dict[str, tuple[float, float, float]]]:
     """Measure both once; who begins changes with every round."""
     measured: dict[str, dict[str, tuple[float, float, float]]] = {"backup": {}, "unchanged": {}, "restore": {}}
     pairs = []
@@ -190,16 +203,24 @@ def main() -> None:
         files = work / "files"
         make_files(files, given.size)
         count = sum(len(names) for _, _, names in os.walk(files))
-        rounds = [round_of(number, given.restic, credentials, files, work, client) for number in range(given.rounds)]
+        rounds = [
+            round_of(number, restic=given.restic, credentials=credentials, files=files, work=work, client=client)
+            for number in range(given.rounds)
+        ]
     summary = {}
     print(f"{given.size} MiB in {count} files, {os.cpu_count()} processors, {given.rounds} rounds, load {os.getloadavg()[0]:.1f}")
     print(f"{'':10} {'':8} {'seconds':>9} {'MiB/s':>8} {'cpu s':>8} {'peak MiB':>9}")
     for what in ("backup", "unchanged", "restore"):
-        medians = {name: [statistics.median(one[what][name][index] for one in rounds) for index in range(3)] for name in ("becalm", "restic")}
+        medians = {
+            name: [statistics.median(one[what][name][index] for one in rounds) for index in range(3)] for name in ("becalm", "restic")
+        }
         for name, (seconds, processor, memory) in medians.items():
             print(f"{what:10} {name:8} {seconds:9.2f} {given.size / seconds:8.0f} {processor:8.2f} {memory:9.0f}")
         ratio = statistics.median(one[what]["restic"][0] / one[what]["becalm"][0] for one in rounds)
-        summary[what] = {"ratio": round(ratio, 2), **{name: dict(zip(("seconds", "cpu", "memory"), values, strict=True)) for name, values in medians.items()}}
+        summary[what] = {
+            "ratio": round(ratio, 2),
+            **{name: dict(zip(("seconds", "cpu", "memory"), values, strict=True)) for name, values in medians.items()},
+        }
         print(f"{'':10} ratio {ratio:.2f}")
     print(json.dumps({"size_mebibytes": given.size, "files": count, "rounds": given.rounds, **summary}))
 

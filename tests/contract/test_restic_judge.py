@@ -34,6 +34,7 @@ class Restic:
         self._program, self._folder, self._cache = program, folder, cache
 
     def __call__(self, *arguments: str, password: str = PASSWORD, within: Path | None = None) -> str:
+        """Run it and return what it printed; it must succeed."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._cache), "RESTIC_PASSWORD": password}
         command = [self._program, "--no-cache", "-r", str(self._folder), *arguments]
         done = subprocess.run(command, cwd=within, env=environment, capture_output=True, check=False)
@@ -82,7 +83,16 @@ def source(tmp_path: Path, restic: Restic) -> Path:
 
 
 def commit(repository: Repository, tree: str) -> str:
-    return save_snapshot(repository, SnapshotDoc(time=datetime(2026, 3, 4, 5, 6, 7, 8, tzinfo=UTC), tree=tree, hostname="cluster", username="becalm", tags=("policy=shop", "slot=2026")))
+    return save_snapshot(
+        repository,
+        SnapshotDoc(
+            time=datetime(2026, 3, 4, 5, 6, 7, 8, tzinfo=UTC),
+            tree=tree,
+            hostname="cluster",
+            username="becalm",
+            tags=("policy=shop", "slot=2026"),
+        ),
+    )
 
 
 def target(tmp_path: Path, name: str) -> Path:
@@ -99,7 +109,7 @@ def test_restic_finds_every_byte_of_a_nasty_tree_in_order(repository: Repository
 
     assert "no errors were found" in restic("check", "--read-data")
     assert restic.documents("stats", "latest", "--mode", "restore-size")[0]["total_file_count"] == len(picture(source)) - 1
-    assert () == written.unreadable
+    assert written.unreadable == ()
     assert check(repository, read_data=True) == []
 
 
@@ -127,7 +137,7 @@ def test_becalm_restores_what_becalm_wrote(repository: Repository, source: Path,
     done = extract(repository, written.tree, restored, root=written.root)
 
     assert picture(restored) == picture(source)
-    assert () == done.failures
+    assert done.failures == ()
     assert allocated(restored / "hole") == 0
     assert allocated(restored / "sparse") < 1 << 20
 
@@ -197,7 +207,7 @@ def test_restic_keeps_and_prunes_beside_becalm(repository: Repository, restic: R
     done = extract(again, second.tree, restored, root=second.root)
 
     assert "no errors were found" in restic("check", "--read-data")
-    assert () == done.failures
+    assert done.failures == ()
     assert picture(restored) == picture(source)
 
 
@@ -234,7 +244,7 @@ def test_becalm_reads_what_restic_wrote(version: str, folder: Path, restic: Rest
 
     ours, theirs = picture(restored), picture(source)
     assert (again.id, again.version) == (first.id, int(version))
-    assert () == found.failures
+    assert found.failures == ()
     assert {path: entry for path, entry in ours.items() if path != b"."} == {path: entry for path, entry in theirs.items() if path != b"."}
     assert "no errors were found" in restic("check", "--read-data", password="another")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="becalm-airflow-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 os.environ.update(
     {

@@ -42,7 +42,7 @@ if [ ! -e /files/done ]; then
   done
   ln -s d0/faaa /files/link; ln /files/d0/faaa /files/hard; chmod 4750 /files/d0/faab
   truncate -s 64M /files/sparse; echo end >> /files/sparse
-  touch /files/done
+  sync; touch /files/done; sync
 fi
 exec sleep 1000000
 """

@@ -82,7 +82,7 @@ def airflow(environment: dict[str, str], bucket: str, folder: Path) -> Iterator[
         "AIRFLOW_CONN_BECALM_REPOSITORY": json.dumps({"conn_type": "generic", "password": PASSWORD}),
         "BECALM_POLICIES": str(policies),
     }
-    with postgresql(folder) as url:
+    with postgresql() as url:
         conductor = Conductor(home=folder / "airflow", dags=PROJECT / "dags", environment=connections, database_url=url)
         try:
             conductor.start()

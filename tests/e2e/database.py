@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,18 +34,13 @@ def _as_postgres() -> list[str]:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Run a server with its data in `folder`; yield SQLAlchemy's URL of an empty database for Airflow."""
+def postgresql() -> Iterator[str]:
+    """Run a server with its data in a temporary folder; yield SQLAlchemy's URL of an empty database for Airflow."""
     programs, prefix, port = _programs(), _as_postgres(), free_port()
-    data = folder / "postgresql"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(parents=True)
+    data = Path(tempfile.mkdtemp(prefix="becalm-postgresql-"))
     if prefix:
         account = pwd.getpwnam("postgres")
         os.chown(data, account.pw_uid, account.pw_gid)
-        for parent in data.parents:
-            if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
-                parent.chmod(parent.stat().st_mode | 0o011)
 
     def run(*command: str) -> None:
         subprocess.run([*prefix, *command], check=True, cwd="/", stdout=subprocess.DEVNULL)
@@ -57,3 +53,4 @@ def postgresql(folder: Path) -> Iterator[str]:
         yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/airflow"
     finally:
         run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(data)

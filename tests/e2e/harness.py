@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-LIST_FILES = "cd %s && find . -mindepth 1 ! -name lost+found -printf '%%P\\t%%y\\t%%m\\t%%U:%%G\\t%%T@\\t%%s\\t%%n\\t%%l\\n' | sort"
+LIST_FILES = (
+    "cd %s && find . ! -name lost+found \\( -type d -printf '%%P d %%m %%U:%%G %%T@\\n'"
+    " -o -printf '%%P %%y %%m %%U:%%G %%T@ %%s %%n %%l\\n' \\) | sort"
+)
+"""Name, type, mode, owner, time; for all but directories, whose size is the file system's own business, also size, links and target."""
 HASH_FILES = "cd %s && find . -type f -print0 | sort -z | xargs -0 sha256sum"
 
 

@@ -22,7 +22,7 @@ from becalm.actions.handover import Application, Begun, Cut, FreezeRecord, Ports
 from becalm.clock import SystemClock
 from becalm.kube.base import LABEL_MANAGED, MANAGER, Verb
 from becalm.kube.kinds import CLAIM, CONFIG_MAP, NAMESPACE, POD, SNAPSHOT, SNAPSHOT_CONTENT
-from becalm.model import Consistency, run_key
+from becalm.model import Consistency, payload, run_key
 from becalm.policy.spec import ProtectionPolicy
 from becalm.repository import lease
 from becalm.repository.crypto import Kdf
@@ -31,7 +31,6 @@ from becalm.repository.tree import walk
 from becalm.testing.builders import a_policy
 from becalm.testing.contracts.cluster import Subject
 from becalm.testing.memory_store import MemoryStore
-from becalm.testing.objects import a_claim
 
 pytestmark = pytest.mark.cluster
 
@@ -67,15 +66,18 @@ class Shop:
 
     @property
     def policy(self) -> ProtectionPolicy:
+        """The policy that freezes and cuts it."""
         hook = {"select": {"labels": "app=counter"}, "command": {"freeze": FREEZE, "thaw": THAW}}
         return a_policy(select={"namespaces": [self.namespace]}, quiesce={"hooks": [hook], "timeout": self.timeout})
 
     @property
     def ports(self) -> Ports:
+        """The ports."""
         settings = Settings(cluster_name="test", namespace=self.own, export_timeout_seconds=60)
         return Ports(cluster=self.subject.cluster, store=self.store, password=PASSWORD, clock=SystemClock(), settings=settings)
 
     def begun(self) -> Begun:
+        """Take the lease."""
         run = run_key("shop", self.namespace)
         held = lease.take(self.store, policy="shop", run=run, seconds=600)
         now = SystemClock().now()
@@ -84,9 +86,11 @@ class Shop:
         )
 
     def application(self) -> Application:
+        """Discover it."""
         return discover.execute(self.policy, self.ports).applications[0]
 
     def sh(self, script: str, pod: str = "counter", namespace: str = "") -> str:
+        """Return what a script prints in the container."""
         result = self.subject.cluster.exec(namespace or self.namespace, pod, container="main", command=["sh", "-c", script])
         return result.stdout.decode().strip()
 
@@ -102,6 +106,7 @@ class Shop:
         return longest
 
     def frozen(self) -> bool:
+        """Say whether it stands still."""
         return self.sh("ls /tmp/still 2>/dev/null") != ""
 
 
@@ -215,7 +220,7 @@ def test_a_cut_slower_than_the_freeze_does_not_prolong_it(shop: Shop) -> None:
 def test_a_failed_snapshot_is_named_and_the_application_is_thawed(shop: Shop) -> None:
     """The storage refuses; the objects are captured all the same."""
     shop.timeout = "5s"
-    shop.subject.storage_faults({"fail_snapshots": True})
+    shop.subject.storage_faults({"fail_snapshots": 1000})
     _, cut = capture(shop)
 
     assert cut.volumes[0].error
@@ -245,8 +250,6 @@ ports.clock.sleep(600)
 
 def test_a_process_killed_between_freeze_and_thaw_leaves_nobody_frozen(shop: Shop) -> None:
     """SIGKILL after the freeze: the container thaws by itself within its time, and says so to whoever comes to thaw."""
-    from becalm.model import payload
-
     shop.timeout = "3s"
     handed = {
         "policy": shop.policy.model_dump(mode="json", by_alias=True, exclude_none=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -118,6 +120,18 @@ def test_nonsense_is_unknown(noise: bytes) -> None:
     assert read_arm(noise).state in set(Armed)
     assert read_disarm(noise).met is Met.UNKNOWN
     assert not read_disarm(noise).confirmed
+
+
+def test_another_user_runs_the_same_arguments() -> None:
+    """Through `su`, without a word of the command becoming shell; really so where the tests may change the user."""
+    nasty = ("printf", "[%s]", "a b", "-c", "$(id)", "--", "")
+    command = deadman.as_user("nobody", nasty)
+
+    assert deadman.as_user("", nasty) == nasty
+    assert command[-len(nasty) :] == nasty
+    if os.geteuid() == 0:
+        for su in ([command[0]], ["busybox", command[0]]):
+            assert subprocess.run([*su, *command[1:]], capture_output=True, check=True).stdout == b"[a b][-c][$(id)][--][]"
 
 
 def test_a_cut_off_answer_is_unknown() -> None:

@@ -96,7 +96,18 @@ def put_key(store: MemoryStore, **changes: object) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"N": 1 << 40}, {"N": 12345}, {"N": 0}, {"r": 1 << 20}, {"p": 1 << 20}, {"p": 0}, {"kdf": "argon2"}, {"salt": 7}, {"data": ""}, {"N": "many"}],
+    [
+        {"N": 1 << 40},
+        {"N": 12345},
+        {"N": 0},
+        {"r": 1 << 20},
+        {"p": 1 << 20},
+        {"p": 0},
+        {"kdf": "argon2"},
+        {"salt": 7},
+        {"data": ""},
+        {"N": "many"},
+    ],
 )
 def test_a_key_that_asks_too_much_is_damaged(changes: dict[str, object]) -> None:
     """Costs are bounded before they are paid, and nonsense is named."""

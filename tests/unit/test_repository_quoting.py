@@ -108,7 +108,12 @@ def test_times_keep_their_nanoseconds(moment: int) -> None:
 
 @pytest.mark.parametrize(
     ("nanoseconds", "text"),
-    [(0, "1970-01-01T00:00:00Z"), (1_500_000_000, "1970-01-01T00:00:01.5Z"), (-1, "1969-12-31T23:59:59.999999999Z"), (10**18 + 10, "2001-09-09T01:46:40.00000001Z")],
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (1_500_000_000, "1970-01-01T00:00:01.5Z"),
+        (-1, "1969-12-31T23:59:59.999999999Z"),
+        (10**18 + 10, "2001-09-09T01:46:40.00000001Z"),
+    ],
 )
 def test_times_are_written_as_go_writes_them(nanoseconds: int, text: str) -> None:
     """No zeros at the end, and UTC as Z."""

@@ -16,19 +16,31 @@ import becalm
 from becalm.actions import run
 from becalm.actions.handover import Committed
 from becalm.catalog.points import points, tags_of
-from becalm.errors import AccessDenied, CutFailed, Damaged
+from becalm.errors import (
+    AccessDenied,
+    BecalmError,
+    BucketMissing,
+    CutFailed,
+    Damaged,
+    LeaseLost,
+    NoRepository,
+    OtherRepository,
+    StoreFull,
+    StoreReadOnly,
+    WrongPassword,
+)
 from becalm.kube.base import Kind
 from becalm.model import Consistency, Finding, RecoveryPoint, VolumeRef, VolumeUse, payload
 from becalm.repository.check import check_tree
 from becalm.repository.format import SnapshotDoc
 from becalm.repository.lease import Fence
-from becalm.repository.reader import open_repository
+from becalm.repository.node import decode_node
 from becalm.repository.snapshots import save_snapshot
 from becalm.repository.tree import TreeBuilder, join
 from becalm.repository.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from becalm.actions.handover import Begun, Cut, Discovered, Exported, Ports, Thawed
@@ -40,20 +52,36 @@ POINT_FORMAT = 1
 """The format of `recovery-point.json` (docs/FORMAT.md)."""
 
 FENCE_MARGIN_SECONDS = 60.0
+OF_THE_TARGET: dict[str, type[BecalmError]] = {
+    cls.code: cls
+    for cls in (AccessDenied, BucketMissing, LeaseLost, NoRepository, OtherRepository, StoreFull, StoreReadOnly, WrongPassword)
+}
+"""Errors of a mover that are no volume's fault: with them nothing of the run may become visible."""
+
 NODES = Kind(group="", version="v1", resource="nodes", kind="Node", namespaced=False)
 
 
 def missing(
-    discovered: Discovered, cuts: Sequence[Cut], thaws: Sequence[Thawed], exports: Sequence[Exported], results: Sequence[MoverResult]
+    discovered: Discovered,
+    *,
+    cuts: Sequence[Cut],
+    thaws: Sequence[Thawed],
+    exports: Sequence[Exported],
+    results: Sequence[MoverResult],
+    failures: Mapping[str, str] | None = None,
 ) -> tuple[Finding, ...]:
-    """Name everything that was selected and not captured, or not wholly. Pure."""
+    """Name everything that was selected and not captured, or not wholly. Pure. `failures` says why, by application, where it is known."""
+    why = failures or {}
     found = list(discovered.findings)
     cut_names = {cut.application for cut in cuts}
     found += [
-        Finding(where=application.name, message="the application was not captured", remedy="see the tasks of this application in the run")
-        for application in discovered.applications
-        if application.name not in cut_names
+        Finding(where=name, message="not captured: " + why[name])
+        if name in why
+        else Finding(where=name, message="the application was not captured", remedy="see the tasks of this application in the run")
+        for name in (application.name for application in discovered.applications)
+        if name not in cut_names
     ]
+    found += [Finding(where=name, message=message) for name, message in why.items() if name in cut_names]
     found += [finding for cut in cuts for finding in cut.findings]
     found += [_lost(volume.plan.volume, f"not cut: {volume.error}") for cut in cuts for volume in cut.volumes if volume.error]
     found += [_lost(export.volume, f"not readable: {export.error}") for export in exports if export.error]
@@ -63,7 +91,9 @@ def missing(
     wanted = {volume.plan.volume for cut in cuts for volume in cut.volumes if not volume.error and volume.plan.use is not VolumeUse.SKIP}
     found += [_lost(volume, "no mover answered for it") for volume in sorted(wanted - answered)]
     found += [
-        Finding(where=thawed.application, message="is not confirmed thawed: " + "; ".join(thawed.reasons), remedy="look at the application now")
+        Finding(
+            where=thawed.application, message="is not confirmed thawed: " + "; ".join(thawed.reasons), remedy="look at the application now"
+        )
         for thawed in thaws
         if not thawed.confirmed
     ]
@@ -95,18 +125,23 @@ def execute(
     results: Sequence[MoverResult],
     policy: ProtectionPolicy,
     ports: Ports,
+    failures: Mapping[str, str] | None = None,
 ) -> Committed:
-    """Write the recovery point, or return the one that this run has written already.
+    """Write the recovery point, or return the one that this run has written already. One that is better than that is written beside it.
 
-    Raises: CutFailed (nothing at all was captured), Damaged (something it needs is not in the bucket), LeaseLost.
+    Raises: CutFailed (nothing at all was captured), Damaged (something it needs is not in the bucket), LeaseLost, and what a mover met
+    at the target.
     """
     run.renew(begun, ports)
-    repository = open_repository(ports.store, ports.password)
-    absent = missing(discovered, cuts, thaws, exports, results)
+    repository = run.open_same(begun, ports)
+    _demand_target(results)
+    absent = missing(discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, failures=failures)
     label, why = consistency(cuts, thaws)
     uploaded = [result for result in results if result.tree and not result.error]
     if not uploaded and not any(cut.objects for cut in cuts):
-        raise CutFailed("nothing was captured: " + "; ".join(map(str, absent)), where=f"run {begun.run}", hint="nothing was written; mend what is named")
+        raise CutFailed(
+            "nothing was captured: " + "; ".join(map(str, absent)), where=f"run {begun.run}", hint="nothing was written; mend what is named"
+        )
     facts = Committed(
         point="",
         tree="",
@@ -119,11 +154,14 @@ def execute(
         bytes_added=sum(result.bytes_added for result in uploaded),
     )
     until = _locked_until(policy, ports)
-    earlier = next((point for point in points(repository, policy.name) if point.run == begun.run), None)
-    if earlier:
-        return replace(facts, point=earlier.id, tree=earlier.tree)
-    document = _describe(begun, facts, why, discovered, cuts, thaws, exports, results, policy)
-    tree = _join(repository, document, cuts, uploaded, ports, until)
+    earlier = [point for point in points(repository, policy.name) if point.run == begun.run]
+    best = max(earlier, key=lambda point: (point.complete, point.cut), default=None)
+    if best and (best.complete or not facts.complete):
+        return _written(repository, best, facts)
+    document = _describe(
+        begun, facts, why=why, discovered=discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, policy=policy
+    )
+    tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=until)
     _all_there(repository, tree, ports, until)
     point = RecoveryPoint(
         id="",
@@ -141,8 +179,33 @@ def execute(
     fence = Fence(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
     fence.check(margin_seconds=FENCE_MARGIN_SECONDS)
     snapshot = save_snapshot(repository, _snapshot(point, begun), retain_until=until)
-    fence.check(margin_seconds=0)
+    try:
+        fence.check(margin_seconds=0)
+    except LeaseLost as error:
+        raise LeaseLost(
+            f"recovery point {snapshot[:8]} is whole, and was written while the lease was lost: {error.message}",
+            where=error.where,
+            hint="it may stay; look at what kept this run so long",
+        ) from error
     return replace(facts, point=snapshot, tree=tree)
+
+
+def _demand_target(results: Sequence[MoverResult]) -> None:
+    """Raise what a mover met at the target: a full bucket, or refused keys, is not the fault of one volume."""
+    for result in results:
+        code = next((part for part in result.error.split(": ") if part in OF_THE_TARGET), "")
+        if code:
+            raise OF_THE_TARGET[code](
+                f"the mover could not write: {result.error.partition(f'{code}: ')[2]}",
+                where=f"volumes/{result.volume}",
+                hint="nothing became visible; mend the target, and run the policy again",
+            )
+
+
+def _written(repository: Repository, point: RecoveryPoint, facts: Committed) -> Committed:
+    """Return the point of this run that stands in the bucket, as it is and not as this attempt would have been."""
+    said = () if point.complete else run.missing_in(repository, point.tree)
+    return replace(facts, point=point.id, tree=point.tree, complete=point.complete, consistency=point.consistency, missing=said)
 
 
 def _as_number(revision: str) -> tuple[int, str]:
@@ -171,6 +234,7 @@ def _snapshot(point: RecoveryPoint, begun: Begun) -> SnapshotDoc:
 def _describe(
     begun: Begun,
     facts: Committed,
+    *,
     why: tuple[str, ...],
     discovered: Discovered,
     cuts: Sequence[Cut],
@@ -183,7 +247,11 @@ def _describe(
     document = {
         "format": POINT_FORMAT,
         "written_by": f"becalm {becalm.__version__}",
-        "policy": {"name": policy.name, "digest": policy.digest, "document": policy.model_dump(mode="json", by_alias=True, exclude_none=True)},
+        "policy": {
+            "name": policy.name,
+            "digest": policy.digest,
+            "document": policy.model_dump(mode="json", by_alias=True, exclude_none=True),
+        },
         "run": payload(begun),
         "cluster": {"uid": discovered.cluster_uid, "version": discovered.server_version},
         "complete": facts.complete,
@@ -200,7 +268,7 @@ def _describe(
 
 
 def _join(
-    repository: Repository, document: bytes, cuts: Sequence[Cut], uploaded: Sequence[MoverResult], ports: Ports, until: datetime | None
+    repository: Repository, document: bytes, *, cuts: Sequence[Cut], uploaded: Sequence[MoverResult], ports: Ports, until: datetime | None
 ) -> str:
     """Write the tree of the point: objects, volumes, context, and its own description."""
     now = ports.clock.now()
@@ -208,7 +276,8 @@ def _join(
         builder = TreeBuilder(mtime=now)
         builder.add_bytes("recovery-point.json", document)
         for result in uploaded:
-            builder.add_tree(f"volumes/{result.volume}", result.tree)
+            root = decode_node(result.root) if result.root else None
+            builder.add_tree(f"volumes/{result.volume}", result.tree, like=root)
         for path, content in _context(ports):
             builder.add_bytes(f"endpoints/{path}", content)
         own = builder.write(writer)
@@ -222,8 +291,12 @@ def _join(
 def _context(ports: Ports) -> list[tuple[str, bytes]]:
     """Return what helps to understand a point later: what was served, and the nodes. Rights to it are not needed for a backup."""
     served = ports.cluster.discover()
-    kinds = [{"group": k.group, "version": k.version, "resource": k.resource, "kind": k.kind, "namespaced": k.namespaced} for k in served.kinds]
-    context = [("discovery.json", orjson.dumps({"version": served.server_version, "uid": served.uid, "kinds": kinds, "failures": served.failures}))]
+    kinds = [
+        {"group": k.group, "version": k.version, "resource": k.resource, "kind": k.kind, "namespaced": k.namespaced} for k in served.kinds
+    ]
+    context = [
+        ("discovery.json", orjson.dumps({"version": served.server_version, "uid": served.uid, "kinds": kinds, "failures": served.failures}))
+    ]
     try:
         nodes: list[Manifest] = list(ports.cluster.list(NODES))
     except AccessDenied:
@@ -237,7 +310,11 @@ def _all_there(repository: Repository, tree: str, ports: Ports, until: datetime 
     checked = check_tree(repository, tree)
     if checked.damages:
         first = checked.damages[0]
-        raise Damaged(f"{len(checked.damages)} objects that this recovery point needs are not whole, first: {first.problem}", where=first.where)
+        raise Damaged(
+            f"{len(checked.damages)} objects that this recovery point needs are not whole, first: {first.problem}",
+            where=first.where,
+            hint="nothing became visible; becalm verify says what else is damaged",
+        )
     if until is not None:
         for key in checked.keys:
             ports.store.retain(key, until)
@@ -246,5 +323,6 @@ def _all_there(repository: Repository, tree: str, ports: Ports, until: datetime 
 def report(committed: Committed) -> str:
     """Say in one line what was written."""
     state = "complete" if committed.complete else f"partial, {len(committed.missing)} missing"
-    return f"recovery point {committed.point[:8]}: {state}, {committed.consistency}, {committed.objects} objects, {committed.volumes} volumes"
-
+    return (
+        f"recovery point {committed.point[:8]}: {state}, {committed.consistency}, {committed.objects} objects, {committed.volumes} volumes"
+    )

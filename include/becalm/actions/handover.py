@@ -27,7 +27,7 @@ class Progress(Protocol):
         """Say one thing; `done` of `total` where there is a measure."""
 
 
-def silent(message: str, *, done: int | None = None, total: int | None = None) -> None:  # noqa: ARG001
+def silent(message: str, *, done: int | None = None, total: int | None = None) -> None:
     """Say nothing."""
 
 

@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 
 from becalm.actions import commit, discover, export, prune, quiesce, run, snapshot, upload
 from becalm.actions.handover import Trigger
-from becalm.errors import BecalmError, LeaseLost
+from becalm.errors import BecalmError, LeaseLost, TransientError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from becalm.actions.handover import Application, Begun, Committed, Cut, Discovered, Exported, FreezeRecord, Ports, Pruned, Thawed, Verdict
+    from becalm.actions.handover import (
+        Application,
+        Begun,
+        Committed,
+        Cut,
+        Discovered,
+        Exported,
+        FreezeRecord,
+        Ports,
+        Pruned,
+        Thawed,
+        Verdict,
+    )
     from becalm.model import MoverResult
     from becalm.policy.spec import ProtectionPolicy
 
@@ -38,7 +50,8 @@ class Story:
     results: list[MoverResult] = field(default_factory=list)
     committed: Committed | None = None
     pruned: Pruned | None = None
-    failures: list[str] = field(default_factory=list)
+    failed: dict[str, BecalmError] = field(default_factory=dict)
+    """Applications that were not captured, or not thawed for certain, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +66,10 @@ class Outcome:
 
 
 def protect(policy: ProtectionPolicy, *, run_id: str, ports: Ports, slot: datetime | None = None, note: str = "") -> Outcome:
-    """Make one recovery point. Raises what `begin` raises; whatever goes wrong later is raised after everything was cleaned up."""
+    """Make one recovery point. Raises what `begin` raises; whatever goes wrong later is raised after everything was cleaned up.
+
+    What the cleaning could not do is added to the error as notes.
+    """
     begun = run.begin(policy, run_id=run_id, trigger=Trigger.MANUAL, run_after=ports.clock.now(), ports=ports, slot=slot, note=note)
     if begun.skipped:
         return Outcome(begun=begun, verdict=None)
@@ -61,8 +77,7 @@ def protect(policy: ProtectionPolicy, *, run_id: str, ports: Ports, slot: dateti
     try:
         _capture(story, policy, ports)
     except BaseException as error:
-        story.failures.append(str(error) or "interrupted")
-        _finish(story, policy, ports)
+        _finish_after(error, story, policy, ports)
         raise
     verdict = _finish(story, policy, ports)
     return Outcome(begun=begun, verdict=verdict, committed=story.committed, pruned=story.pruned)
@@ -74,6 +89,8 @@ def _capture(story: Story, policy: ProtectionPolicy, ports: Ports) -> None:
     applications = story.discovered.applications
     with ThreadPoolExecutor(max_workers=min(SIDE_BY_SIDE, max(1, len(applications)))) as pool:
         list(pool.map(lambda application: _protect_one(application, story, policy, ports), applications))
+    if not story.cuts:
+        raise _gravest(story.failed)
     ports.progress("export: making the cuts readable")
     story.exports = export.execute(story.cuts, story.begun, policy, ports)
     specs = upload.prepare(story.exports, story.begun, policy, ports)
@@ -89,6 +106,7 @@ def _capture(story: Story, policy: ProtectionPolicy, ports: Ports) -> None:
         results=story.results,
         policy=policy,
         ports=ports,
+        failures={name: told(error) for name, error in story.failed.items()},
     )
     ports.progress("prune: what retention says")
     story.pruned = prune.execute(story.begun, policy, ports)
@@ -110,7 +128,35 @@ def _protect_one(application: Application, story: Story, policy: ProtectionPolic
     except LeaseLost:
         raise
     except BecalmError as error:
-        story.failures.append(f"{application.name}: {error}")
+        story.failed[application.name] = error
+
+
+def told(error: BaseException) -> str:
+    """Say an error with all that was noted beside it, in one line."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _gravest(failed: dict[str, BecalmError]) -> BecalmError:
+    """Return the error that a run without any captured application ends with: one that trying again does not mend, if there is one."""
+    first = min(failed, key=lambda name: isinstance(failed[name], TransientError))
+    for name, error in failed.items():
+        if name != first:
+            failed[first].add_note(f"{name}: {told(error)}")
+    return failed[first]
+
+
+def _finish_after(error: BaseException, story: Story, policy: ProtectionPolicy, ports: Ports) -> None:
+    """Clean up after an error, and note beside it what that did not achieve."""
+    try:
+        verdict = _finish(story, policy, ports)
+    except BecalmError as second:
+        error.add_note(f"cleaning up: {told(second)}")
+        return
+    for reason in verdict.reasons:
+        if reason != run.NOTHING:
+            error.add_note(reason)
+    if story.committed:
+        error.add_note(f"recovery point {story.committed.point[:8]} was written")
 
 
 def _finish(story: Story, policy: ProtectionPolicy, ports: Ports) -> Verdict:
@@ -122,7 +168,6 @@ def _finish(story: Story, policy: ProtectionPolicy, ports: Ports) -> Verdict:
         cuts=story.cuts,
         thaws=story.thaws,
         committed=story.committed,
-        failures=story.failures,
         policy=policy,
         ports=ports,
     )

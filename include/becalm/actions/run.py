@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+
 from becalm.actions import credentials, quiesce, sweep
 from becalm.actions.handover import Begun, Trigger, Verdict
 from becalm.catalog.points import points
 from becalm.clock import format_time, seconds
-from becalm.errors import AlreadyExists, BecalmError, HookFailed, NotFound, PartialCapture
+from becalm.errors import AlreadyExists, BecalmError, Damaged, NotFound, OtherRepository, PartialCapture, PermanentError
 from becalm.kube.base import LABEL_MANAGED, MANAGER, Kind, Verb
-from becalm.model import run_key
+from becalm.model import Finding, from_payload, run_key
 from becalm.policy.slots import covered
 from becalm.repository import lease
 from becalm.repository.reader import open_repository
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from becalm.actions.handover import Application, Committed, Cut, FreezeRecord, Ports, Thawed
     from becalm.model import RecoveryPoint
     from becalm.policy.spec import ProtectionPolicy
+    from becalm.repository.reader import Repository
+
+NOTHING = "nothing was committed"
 
 LEASE_SECONDS = 900.0
 """How long a lease lasts without renewal. Every task and every mover renews it; a dead run blocks the next no longer than this."""
@@ -55,7 +60,7 @@ def begin(
     owed = slot or (run_after if trigger in (Trigger.SCHEDULED, Trigger.BACKFILL) else None)
     found = points(repository, policy.name)
     earlier = [point for point in found if point.run != run]
-    answered = covered(owed, earlier) if owed else None
+    answered = covered(owed, earlier, missed=policy.spec.missed, now=ports.store.now()) if owed else None
     parent = max((point for point in earlier if point.complete), key=lambda point: point.cut, default=None)
     begun = Begun(
         policy=policy.name,
@@ -75,8 +80,13 @@ def begin(
         return begun
     _own_namespace(ports)
     held = lease.take(ports.store, policy=policy.name, run=run, seconds=LEASE_SECONDS, clock=ports.clock)
-    _sweep_dead_runs(policy, run, ports)
-    return replace(begun, epoch=held.epoch)
+    begun = replace(begun, epoch=held.epoch)
+    try:
+        _sweep_dead_runs(policy, run, ports)
+    except BaseException:  # whoever interrupts here must not leave a lease that nobody uses
+        lease.release(ports.store, run=run, epoch=held.epoch, clock=ports.clock)
+        raise
+    return begun
 
 
 def _why_skipped(slot: datetime | None, answer: RecoveryPoint | None) -> str:
@@ -126,12 +136,16 @@ def finish(
 ) -> Verdict:
     """Thaw what is not confirmed thawed, remove what is temporary, let go of the lease, and verify the recovery point.
 
-    `failures` are what the conductor saw fail; the verdict is never better than what the bucket shows. Idempotent.
+    `failures` are what the conductor saw fail; the verdict is never better than what the bucket shows. Idempotent. Raises only what is
+    transient about the lease: by then all else is done.
     """
-    reasons = [*failures, *_thaw_rest(begun, applications, records, cuts, thaws, policy, ports)]
+    reasons = [
+        *failures,
+        *_thaw_rest(begun, applications=applications, records=records, cuts=cuts, thaws=thaws, policy=policy, ports=ports),
+    ]
     reasons += [str(finding) for finding in _remove_temporary(begun, ports)]
     reasons += _verify(committed, ports)
-    lease.release(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
+    reasons += _let_go(begun, ports)
     return Verdict(run=begun.run, ok=not reasons, point=committed.point if committed else "", reasons=tuple(reasons))
 
 
@@ -140,11 +154,14 @@ def demand(verdict: Verdict) -> Verdict:
     if verdict.ok:
         return verdict
     what = f"recovery point {verdict.point[:8]} is partial" if verdict.point else "there is no recovery point"
-    raise PartialCapture(f"{what}: " + "; ".join(verdict.reasons), where=f"run {verdict.run}", hint="mend what is named and run the policy again")
+    raise PartialCapture(
+        f"{what}: " + "; ".join(verdict.reasons), where=f"run {verdict.run}", hint="mend what is named and run the policy again"
+    )
 
 
 def _thaw_rest(
     begun: Begun,
+    *,
     applications: Sequence[Application],
     records: Sequence[FreezeRecord],
     cuts: Sequence[Cut],
@@ -162,7 +179,7 @@ def _thaw_rest(
             continue
         try:
             thawed = quiesce.thaw(by_name[record.application], record, cut_of.get(record.application), begun, policy, ports)
-        except HookFailed as error:
+        except BecalmError as error:
             left.append(f"{record.application} is not confirmed thawed: {error}")
             continue
         if not thawed.confirmed:
@@ -178,14 +195,46 @@ def _remove_temporary(begun: Begun, ports: Ports) -> list[object]:
         return [f"temporary objects of run {begun.run} are left: {error}"]
 
 
+def _let_go(begun: Begun, ports: Ports) -> list[str]:
+    """Release the lease; a store that takes no write keeps it until it ends by itself."""
+    try:
+        lease.release(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
+    except PermanentError as error:
+        return [f"the lease could not be let go and ends by itself within {LEASE_SECONDS / 60:.0f} minutes: {error}"]
+    return []
+
+
 def _verify(committed: Committed | None, ports: Ports) -> list[str]:
-    """Read the recovery point back from the bucket; return what is wrong with it."""
+    """Read the recovery point back from the bucket; return what is wrong with it, and what it says itself is missing."""
     if committed is None:
-        return ["nothing was committed"]
+        return [NOTHING]
     try:
         repository = open_repository(ports.store, ports.password)
-        _, document = load_snapshot(repository, committed.point)
-        lookup(repository, document.tree, "recovery-point.json")
+        said = missing_in(repository, load_snapshot(repository, committed.point)[1].tree)
     except BecalmError as error:
         return [f"recovery point {committed.point[:8]} cannot be read back: {error}"]
-    return [str(finding) for finding in committed.missing]
+    return list(dict.fromkeys(str(finding) for finding in (*committed.missing, *said)))
+
+
+def missing_in(repository: Repository, tree: str) -> tuple[Finding, ...]:
+    """Return what a recovery point says of itself that is missing. Raises: NotFound, Damaged."""
+    where = repository.where("recovery-point.json")
+    try:
+        said = orjson.loads(b"".join(repository.read_file(lookup(repository, tree, "recovery-point.json"))))
+        found = tuple(from_payload(Finding, item) for item in said["missing"])
+        complete = said["complete"] is True
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"the recovery point does not say what it holds: {error}", where=where, hint="make a new one") from error
+    return found if found or complete else (Finding(where=where, message="the recovery point says that it is partial"),)
+
+
+def open_same(begun: Begun, ports: Ports) -> Repository:
+    """Open the repository that the run began with. Raises OtherRepository where another one stands there now."""
+    repository = open_repository(ports.store, ports.password)
+    if begun.repository and repository.id != begun.repository:
+        raise OtherRepository(
+            f"repository {repository.id[:10]} stands there now, the run began with {begun.repository[:10]}",
+            where=ports.store.url,
+            hint="find out who replaced it; then run the policy again",
+        )
+    return repository

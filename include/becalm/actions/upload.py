@@ -10,11 +10,10 @@ import orjson
 
 from becalm.actions import credentials, run
 from becalm.clock import Deadline, format_time
-from becalm.errors import BecalmError, MoverFailed, NotFound, PermanentError
-from becalm.kube.base import MoverState
+from becalm.errors import BecalmError, MoverFailed, NotFound, PermanentError, TransientError
+from becalm.kube.base import MoverState, MoverStatus
 from becalm.model import Direction, MoverResult, MoverSpec, VolumeRef, from_payload
 from becalm.repository.format import Layout
-from becalm.repository.reader import open_repository
 from becalm.repository.snapshots import load_snapshot
 from becalm.repository.tree import lookup
 
@@ -22,16 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from becalm.actions.handover import Begun, Exported, Ports
+    from becalm.clock import Clock
+    from becalm.kube.base import Mover
     from becalm.policy.spec import ProtectionPolicy
 
 POLL_SECONDS = 0.5
 RENEW_SECONDS = 60.0
+SILENT_SECONDS = 600.0
+"""For how long the cluster may answer nothing while movers work: they need it for nothing but their start."""
 
 
-def mover_name(run_key: str, volume: VolumeRef) -> str:
-    """Return a pod's name for a volume: readable, and unique by a digest of the whole reference."""
+def mover_name(run_key: str, volume: VolumeRef, claim: str) -> str:
+    """Return a pod's name for a volume: readable, and unique by a digest of the whole reference and of what is read.
+
+    A second try of a run that cuts anew reads another claim: it must never take up what a mover made of the first cut.
+    """
     readable = re.sub(r"[^a-z0-9-]+", "-", f"{volume.namespace}-{volume.claim}".lower())[:30].strip("-")
-    return f"becalm-{run_key}-{readable}-{sha256(str(volume).encode()).hexdigest()[:6]}"
+    return f"becalm-{run_key}-{readable}-{sha256(f'{volume}@{claim}'.encode()).hexdigest()[:8]}"
 
 
 def plan(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy, *, parents: Mapping[VolumeRef, str]) -> list[MoverSpec]:
@@ -42,7 +48,7 @@ def plan(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy, *
     lock = policy.spec.target.lock
     return [
         MoverSpec(
-            name=mover_name(begun.run, export.volume),
+            name=mover_name(begun.run, export.volume, export.claim),
             run=begun.run,
             direction=Direction.BACK_UP,
             volume=export.volume,
@@ -74,7 +80,7 @@ def prepare(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy
 def _parents(begun: Begun, volumes: Sequence[VolumeRef], ports: Ports) -> dict[VolumeRef, str]:
     if not begun.parent or not volumes:
         return {}
-    repository = open_repository(ports.store, ports.password)
+    repository = run.open_same(begun, ports)
     _, document = load_snapshot(repository, begun.parent)
     found: dict[VolumeRef, str] = {}
     for volume in volumes:
@@ -88,32 +94,74 @@ def _parents(begun: Begun, volumes: Sequence[VolumeRef], ports: Ports) -> dict[V
 def execute(specs: Sequence[MoverSpec], begun: Begun, ports: Ports) -> list[MoverResult]:
     """Start every mover (or adopt it), wait for all, and collect what they left in the bucket.
 
-    A mover that fails does not stop the others: its result carries the error.
+    A mover that fails does not stop the others: its result carries the error. Raises: LeaseLost, ClusterUnavailable (it answers
+    nothing for ten minutes), and what the store raises.
     """
-    if ports.movers is None:
-        raise PermanentError("there is nothing to run movers with", hint="pass a Mover in the ports")
-    handles = {spec.name: spec for spec in specs}
-    reasons: dict[str, str] = {}
-    for spec in specs:
-        ports.movers.start(spec)
+    movers = ports.movers
+    if movers is None:
+        raise PermanentError("there is nothing to run movers with", where=f"run {begun.run}", hint="pass a Mover in the ports")
+    reasons = _start(specs, movers)
+    waiting = {spec.name: spec for spec in specs if spec.name not in reasons}
     deadline, renewal = Deadline(ports.clock, ports.settings.mover_timeout_seconds), Deadline(ports.clock, RENEW_SECONDS)
-    waiting = dict(handles)
+    eyes = _Eyes(movers, ports.clock)
     while waiting and not deadline.passed():
         for name, spec in list(waiting.items()):
-            status = ports.movers.poll(name, namespace=spec.namespace)
+            status = eyes.look(spec)
             if status.state in (MoverState.WAITING, MoverState.RUNNING):
-                ports.progress(f"{spec.volume}: {status.progress or status.reason or status.state}", done=len(specs) - len(waiting), total=len(specs))
+                ports.progress(
+                    f"{spec.volume}: {status.progress or status.reason or status.state}", done=len(specs) - len(waiting), total=len(specs)
+                )
                 continue
-            reasons[name] = status.reason
+            reasons[name] = _last_word(movers, spec) or status.reason
             del waiting[name]
         if renewal.passed():
             run.renew(begun, ports)
             renewal = Deadline(ports.clock, RENEW_SECONDS)
         ports.clock.sleep(POLL_SECONDS if waiting else 0)
     for name, spec in waiting.items():
-        ports.movers.cancel(name, namespace=spec.namespace)
+        movers.cancel(name, namespace=spec.namespace)
         reasons[name] = f"not done within {ports.settings.mover_timeout_seconds:.0f} s; started before {format_time(ports.clock.now())}"
     return collect(specs, ports, reasons=reasons)
+
+
+def _start(specs: Sequence[MoverSpec], movers: Mover) -> dict[str, str]:
+    """Start all; return why one could not be."""
+    reasons: dict[str, str] = {}
+    for spec in specs:
+        try:
+            movers.start(spec)
+        except BecalmError as error:
+            reasons[spec.name] = f"{error.code}: {error}"
+    return reasons
+
+
+class _Eyes:
+    """Asks where movers are. A cluster that does not answer for a while stops none of them."""
+
+    def __init__(self, movers: Mover, clock: Clock) -> None:
+        self._movers = movers
+        self._clock = clock
+        self._silence = Deadline(clock, SILENT_SECONDS)
+
+    def look(self, spec: MoverSpec) -> MoverStatus:
+        """Return a mover's state. Raises what the cluster raises, if it is transient only after all patience."""
+        try:
+            status = self._movers.poll(spec.name, namespace=spec.namespace)
+        except TransientError as error:
+            if self._silence.passed():
+                raise
+            return MoverStatus(state=MoverState.WAITING, reason=str(error))
+        self._silence = Deadline(self._clock, SILENT_SECONDS)
+        return status
+
+
+def _last_word(movers: Mover, spec: MoverSpec) -> str:
+    """Return the error that a mover left as its last word: a store that is full takes no result."""
+    try:
+        result = movers.result(spec.name, namespace=spec.namespace)
+    except BecalmError:
+        return ""
+    return result.error if result else ""
 
 
 def collect(specs: Sequence[MoverSpec], ports: Ports, *, reasons: Mapping[str, str] | None = None) -> list[MoverResult]:

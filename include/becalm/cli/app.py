@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 import becalm
-from becalm.cli import init, points, policy, protect, verify
+from becalm.cli import init, points, policy, protect, restore, verify
 from becalm.cli.console import console
 from becalm.errors import BecalmError, PolicyError, exit_code
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 app = typer.Typer(
     name="becalm",
@@ -29,6 +33,7 @@ app.command("show")(points.show)
 app.command("pin")(points.pin)
 app.command("unpin")(points.unpin)
 
+app.command("restore")(restore.restore)
 app.command("verify")(verify.verify)
 
 
@@ -39,20 +44,34 @@ def _version(value: bool) -> None:  # noqa: FBT001  (typer's callback)
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")] = False) -> None:  # noqa: FBT002
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")] = False,  # noqa: FBT002  (typer's form)
+) -> None:
     """Hold the options that belong to no verb."""
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: what was begun is undone on the way out."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (a signal handler's signature)
+    signal.signal(number, signal.SIG_DFL)  # who insists is not kept waiting: the dead-man switches hold
+    raise Interrupted(number)
 
 
 def run() -> None:
     """Run one verb; end with the exit code of docs/errors.md, and never with a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
     except BecalmError as error:
         _say(error)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("becalm: interrupted; what was begun has been undone\n")
-        sys.exit(130)
+    except Interrupted as end:
+        left = "".join(f"becalm: {note}\n" for note in _notes(end))
+        sys.stderr.write(left or "becalm: interrupted; what was begun has been undone\n")
+        sys.exit(128 + int(end.args[0]))
     except BrokenPipeError:
         os._exit(141)
     except Exception as error:
@@ -68,6 +87,13 @@ def _say(error: BecalmError) -> None:
         document: dict[str, object] = {"error": error.code, "message": error.message, "where": error.where, "hint": error.hint}
         if isinstance(error, PolicyError):
             document["findings"] = [{"path": f.path, "problem": f.problem, "remedy": f.remedy} for f in error.findings]
+        if _notes(error):
+            document["notes"] = _notes(error)
         sys.stdout.write(orjson.dumps({"ok": False, **document}, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
-    sys.stderr.write(f"becalm: {error.code}: {error}\n")
+    sys.stderr.write("".join(f"becalm: {line}\n" for line in (f"{error.code}: {error}", *_notes(error))))
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Return what was noted beside an error: what else befell the run."""
+    return list(getattr(error, "__notes__", ()))

@@ -39,7 +39,11 @@ def points(
         return
     table = Table("point", "cut", "slot", "late", "state", "consistency", "kept by", box=None)
     for point in found:
-        kept = ", ".join(word for word in ("pin" if point.pinned else "", f"lock until {format_time(point.locked_until)}" if point.locked_until else "") if word)
+        kept = ", ".join(
+            word
+            for word in ("pin" if point.pinned else "", f"lock until {format_time(point.locked_until)}" if point.locked_until else "")
+            if word
+        )
         table.add_row(
             point.id[:8],
             format_time(point.cut)[:19] + "Z",
@@ -58,7 +62,7 @@ def _find(policy: PolicyFile, target: str, name: str, password: str, wanted: str
     return repository, catalog.find(catalog.points(repository, place.policy), wanted, now=SystemClock().now())
 
 
-def show(
+def show(  # noqa: PLR0917  (typer reads the options from the signature)
     policy: PolicyFile = None,
     point: PointOption = "latest",
     target: TargetOption = "",
@@ -71,7 +75,11 @@ def show(
     repository, found = _find(policy, target, name, password, point)
     node = lookup(repository, found.tree, "recovery-point.json")
     description = orjson.loads(b"".join(repository.read_file(node)))
-    listed = [path for path, child in walk(repository, lookup(repository, found.tree, "resources").subtree) if child.type == NodeType.FILE] if objects else []
+    listed = (
+        [path for path, child in walk(repository, lookup(repository, found.tree, "resources").subtree) if child.type == NodeType.FILE]
+        if objects
+        else []
+    )
     if json:
         print_json({"ok": True, "point": payload(found), "description": description, "objects": listed})
         return
@@ -86,7 +94,10 @@ def show(
         ("consistency", f"{found.consistency} {'; '.join(description['consistency']['reasons'])}".strip()),
         ("state", "complete" if found.complete else "partial"),
         ("objects", str(counts["objects"])),
-        *(("volume", f"{v['volume']['namespace']}/{v['volume']['claim']}: {v['files']} files, {human_bytes(v['bytes_total'])}") for v in description["volumes"]),
+        *(
+            ("volume", f"{v['volume']['namespace']}/{v['volume']['claim']}: {v['files']} files, {human_bytes(v['bytes_total'])}")
+            for v in description["volumes"]
+        ),
         *(("missing", f"{f['where']}: {f['message']}") for f in description["missing"]),
         *(("left out", f"{e['what']} by {e['by']}" + (f": {e['because']}" if e["because"] else "")) for e in description["excluded"]),
         *(("object", path) for path in listed),
@@ -96,7 +107,7 @@ def show(
     console.print(table, markup=False)
 
 
-def pin(
+def pin(  # noqa: PLR0917  (typer reads the options from the signature)
     policy: PolicyFile = None,
     point: PointOption = "latest",
     note: Annotated[str, typer.Option("--note", help="Why it must stay.")] = "",

@@ -41,12 +41,19 @@ STORE_VARIABLES = (
     "BECALM_S3_ADDRESSING",
 )
 
-PolicyFile = Annotated[Path | None, typer.Argument(metavar="[POLICY]", help="The policy's file. Without it, say --target, --policy and --password.")]
+PolicyFile = Annotated[
+    Path | None, typer.Argument(metavar="[POLICY]", help="The policy's file. Without it, say --target, --policy and --password.")
+]
 TargetOption = Annotated[str, typer.Option("--target", help="The target's URL, as in a policy: s3://bucket/prefix or file:///folder.")]
 NameOption = Annotated[str, typer.Option("--policy", help="The policy's name, with --target.")]
 PasswordOption = Annotated[str, typer.Option("--password", help="Where the repository's password is: env:NAME or file:/path.")]
 KubeconfigOption = Annotated[str, typer.Option("--kubeconfig", help="The kubeconfig; default: KUBECONFIG, then ~/.kube/config.")]
-ContextOption = Annotated[str, typer.Option("--context", help="The kubeconfig's context; default: the policy's cluster if there is one of that name, else the current one.")]
+ContextOption = Annotated[
+    str,
+    typer.Option(
+        "--context", help="The kubeconfig's context; default: the policy's cluster if there is one of that name, else the current one."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -80,20 +87,26 @@ def read_password(reference: str) -> str:
         try:
             return Path(rest).read_text(encoding="utf-8").rstrip("\n")
         except OSError as error:
-            raise UsageError(f"the password's file cannot be read: {error.strerror}", where=rest, hint="give a file that you can read") from error
+            raise UsageError(
+                f"the password's file cannot be read: {error.strerror}", where=rest, hint="give a file that you can read"
+            ) from error
     name = rest if kind == "env" and colon else "BECALM_PASSWORD"
     if not given.get(name):
         raise UsageError(f"the repository's password is not set: {name} is empty", where=reference, hint=f"export {name}=…")
     return given[name]
 
 
-def find_place(path: Path | None, *, target: str = "", name: str = "", password: str = "", create: bool = False) -> tuple[Place, ProtectionPolicy | None]:
+def find_place(
+    path: Path | None, *, target: str = "", name: str = "", password: str = "", create: bool = False
+) -> tuple[Place, ProtectionPolicy | None]:
     """Open the store of a policy, by its file or by target and name. Raises PolicyError, UsageError, and what the store raises."""
     policy = load_file(path) if path else None
     if policy is not None:
         url, name, password = policy.spec.target.repository_url(policy.name), policy.name, policy.spec.target.password
     elif not (target and name):
-        raise UsageError("there is neither a policy's file nor a target", hint="give the file, or --target URL --policy NAME --password env:NAME")
+        raise UsageError(
+            "there is neither a policy's file nor a target", hint="give the file, or --target URL --policy NAME --password env:NAME"
+        )
     else:
         url = f"{target.rstrip('/')}/{name}"
     store = open_store(url, store_credentials(), create=create)
@@ -123,4 +136,6 @@ def build_ports(
     clock = SystemClock()
     cluster = connect(kubeconfig=kubeconfig or given.get("KUBECONFIG") or None, context=context or None, prefer_context=cluster_name)
     movers = PodMover(cluster, clock, image=settings.mover_image, policy=place.policy)
-    return Ports(cluster=cluster, store=place.store, password=place.password, clock=clock, settings=settings, movers=movers, progress=progress)
+    return Ports(
+        cluster=cluster, store=place.store, password=place.password, clock=clock, settings=settings, movers=movers, progress=progress
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
 from typing import Annotated
 from uuid import uuid4
 
@@ -19,7 +19,7 @@ from becalm.errors import UsageError
 from becalm.model import payload
 
 
-def run(
+def run(  # noqa: PLR0917  (typer reads the options from the signature)
     policy: Annotated[Path, typer.Argument(metavar="POLICY", help="The policy's file.")],
     kubeconfig: KubeconfigOption = "",
     context: ContextOption = "",

@@ -18,6 +18,8 @@ from becalm.clock import format_time
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.console import Console
+
     from becalm.actions.restore import RestorePlan, RestoreReport, Step, Verification, VolumeStep
     from becalm.model import Finding
 
@@ -38,10 +40,10 @@ def clean(text: object, style: str = "") -> Text:
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)), style=style)
 
 
-def print_plan(plan: RestorePlan) -> None:
+def print_plan(plan: RestorePlan, screen: Console = console) -> None:
     """Print what a restore would do, and what forbids it."""
     state = "complete" if plan.complete else "partial"
-    console.print(
+    screen.print(
         clean(f"recovery point {plan.point[:8]} of policy {plan.policy}, cut {format_time(plan.cut)}, {plan.consistency}, {state}")
     )
     table = Table("action", "object", "why", box=None)
@@ -51,14 +53,14 @@ def print_plan(plan: RestorePlan) -> None:
         table.add_row(
             clean(volume.action, STYLES.get(volume.action, "yellow")), clean(f"data of {volume.target}"), clean(_of_volume(volume))
         )
-    console.print(table)
-    _print_findings(plan.findings, "note", "yellow")
-    _print_findings(plan.blocking, "forbidden", "red")
+    screen.print(table)
+    _print_findings(screen, plan.findings, "note", "yellow")
+    _print_findings(screen, plan.blocking, "forbidden", "red")
     counted = Counter(str(step.action) for step in plan.steps)
     summary = ", ".join(f"{counted[action]} to {action}" for action in Action if counted[action])
     filled = plan.volumes_to(VolumeAction.FILL)
     size = human_bytes(sum(volume.size_bytes for volume in filled))
-    console.print(clean(f"{summary}; {len(filled)} volumes to fill ({size})"))
+    screen.print(clean(f"{summary}; {len(filled)} volumes to fill ({size})"))
 
 
 def _why(step: Step) -> Text:
@@ -77,12 +79,12 @@ def _of_volume(volume: VolumeStep) -> str:
     return f"{volume.reason}: {size} into class {volume.storage_class or '(default)'}"
 
 
-def _print_findings(findings: Iterable[Finding], word: str, style: str) -> None:
+def _print_findings(screen: Console, findings: Iterable[Finding], word: str, style: str) -> None:
     for finding in findings:
-        console.print(clean(f"{word}: ", style).append_text(clean(finding)))
+        screen.print(clean(f"{word}: ", style).append_text(clean(finding)))
 
 
-def print_report(report: RestoreReport, verification: Verification) -> None:
+def print_report(report: RestoreReport, verification: Verification, screen: Console = console) -> None:
     """Print what was done, and what the cluster shows now."""
     table = Table(show_header=False, box=None)
     filled = [result for result in report.volumes if not result.error]
@@ -96,6 +98,6 @@ def print_report(report: RestoreReport, verification: Verification) -> None:
     ]
     for name, value in rows:
         table.add_row(name, clean(value))
-    console.print(table)
-    _print_findings(verification.remarks, "note", "yellow")
-    _print_findings((*report.failures, *verification.failures), "failed", "red")
+    screen.print(table)
+    _print_findings(screen, verification.remarks, "note", "yellow")
+    _print_findings(screen, (*report.failures, *verification.failures), "failed", "red")

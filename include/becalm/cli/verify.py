@@ -13,7 +13,7 @@ from becalm.repository.check import check
 from becalm.repository.reader import open_repository
 
 
-def verify(
+def verify(  # noqa: PLR0917  (typer reads the options from the signature)
     policy: PolicyFile = None,
     target: TargetOption = "",
     name: NameOption = "",

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -97,6 +98,10 @@ def _unlimit() -> None:
     sys.setswitchinterval(0.001)
 
 
+PATIENCE = 12
+"""How often a mover meets a failing store before it gives up: some two minutes. It may have hours of work behind it."""
+
+
 def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
     """Do what the environment says. The result goes to the bucket last of all; a short copy to the termination message."""
     try:
@@ -109,7 +114,7 @@ def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
     failure: BecalmError | None = None
     result = MoverResult(name=given.spec.name, run=given.spec.run, volume=given.spec.volume)
     try:
-        store = open_store(given.spec.repository, given.secrets)
+        store = open_store(given.spec.repository, given.secrets, attempts=PATIENCE)
         result = _move(given, store, result, out=out, clock=clock)
     except BecalmError as error:
         failure = error
@@ -247,7 +252,8 @@ class _Watch:
         beats = 0
         while not self._over.wait(HEARTBEAT_SECONDS):
             beats += 1
-            self._report()
+            with suppress(OSError, ValueError):  # whoever listened is gone: the lease matters more
+                self._report()
             if self._fence is not None and beats * HEARTBEAT_SECONDS % FENCE_SECONDS < HEARTBEAT_SECONDS:
                 self._keep(self._fence)
 

@@ -19,7 +19,7 @@ from becalm.repository.format import BlobKind, NodeType
 from becalm.repository.node import Node, encode_node, join_nodes, type_of
 from becalm.repository.progress import Progress
 from becalm.repository.quoting import to_bytes
-from becalm.repository.source import SMALL, Findings, Folder, Source, is_zero
+from becalm.repository.source import SMALL, WENT_AWAY, Findings, Folder, Source, is_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,10 @@ class _Frame:
     before: dict[str, Node]
     names: Iterator[str]
     entries: list[bytes] = field(default_factory=list)
-    closed: bool = False
+    """What is ready, in order."""
+    batch: list[str] = field(default_factory=list)
+    """Small files that will be read together."""
+    batch_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -105,7 +108,7 @@ def back_up_directory(
     return Written(
         tree=root.subtree,
         root=root,
-        files=work.files,
+        files=source.progress.files,
         dirs=work.dirs,
         unchanged=work.unchanged,
         bytes_read=source.bytes_read,
@@ -125,7 +128,7 @@ class _Walk:
         self.source = source
         self.findings = source.findings
         self.stable_inodes = stable_inodes
-        self.files = self.dirs = self.unchanged = 0
+        self.dirs = self.unchanged = 0
         self._steps: deque[_Step] = deque()
         self._open = 0
         self._folders: set[int] = set()
@@ -184,41 +187,25 @@ class _Walk:
 
     def _advance(self, frame: _Frame) -> _Frame | None:
         """Go through a directory up to its next subdirectory, or to its end."""
-        batch: list[str] = []
-        size = 0
         for name in frame.names:
             try:
                 stat = os.stat(name, dir_fd=frame.folder.fd, follow_symlinks=False)
             except FileNotFoundError:
-                self.findings.note(frame.folder.child(name), "it went away before it was read", severity=Severity.WARNING)
+                self.findings.note(frame.folder.child(name), WENT_AWAY, severity=Severity.WARNING)
                 continue
             except OSError as error:
                 self.findings.cannot_read(frame.folder.child(name), error, "it cannot be looked at")
                 continue
             node_type = type_of(stat.st_mode)
-            if node_type is NodeType.DIR:
-                self._hand_over(frame, batch)
-                batch, size = [], 0
-                child = self._enter(frame, name, stat)
-                if child is not None:
-                    return child
-            elif node_type is NodeType.FILE:
-                self.files += 1
-                if stat.st_size <= SMALL and not self._is_unchanged(frame, name, stat):
-                    batch.append(name)
-                    size += stat.st_size
-                    if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
-                        self._hand_over(frame, batch)
-                        batch, size = [], 0
-                    continue
-                self._hand_over(frame, batch)
-                batch, size = [], 0
+            if node_type is NodeType.FILE:
                 self._file(frame, name, stat)
-            else:
-                self._hand_over(frame, batch)
-                batch, size = [], 0
+                continue
+            self._hand_over(frame)
+            if node_type is not NodeType.DIR:
                 self._special(frame, name, stat)
-        self._hand_over(frame, batch)
+            elif child := self._enter(frame, name, stat):
+                return child
+        self._hand_over(frame)
         return None
 
     def _enter(self, frame: _Frame, name: str, stat: os.stat_result) -> _Frame | None:
@@ -231,7 +218,7 @@ class _Walk:
             names = self._names(folder.fd)
             stat = os.fstat(folder.fd)
         except FileNotFoundError:
-            self.findings.note(folder.path, "it went away before it was read", severity=Severity.WARNING)
+            self.findings.note(folder.path, WENT_AWAY, severity=Severity.WARNING)
             return None
         except OSError as error:
             self.findings.cannot_read(folder.path, error, "the directory cannot be read: what is in it is missing")
@@ -249,8 +236,16 @@ class _Walk:
         return all(self.writer.has(BlobKind.DATA, blob) for blob in before.content)
 
     def _file(self, frame: _Frame, name: str, stat: os.stat_result) -> None:
-        """Take a file that is unchanged, or too large for a batch."""
-        if self._is_unchanged(frame, name, stat):
+        """Take a file: unchanged, small and read with its neighbours, or large and read by a thread of its own."""
+        unchanged = self._is_unchanged(frame, name, stat)
+        if stat.st_size <= SMALL and not unchanged:
+            frame.batch.append(name)
+            frame.batch_bytes += stat.st_size
+            if len(frame.batch) >= _BATCH_FILES or frame.batch_bytes >= _BATCH_BYTES:
+                self._hand_over(frame)
+            return
+        self._hand_over(frame)
+        if unchanged:
             self.unchanged += 1
             self._push(_Step(frame, self.source.unchanged(frame.folder, name, stat, frame.before[name])))
         else:
@@ -265,9 +260,11 @@ class _Walk:
         if node is not None:
             self._push(_Step(frame, encode_node(node)))
 
-    def _hand_over(self, frame: _Frame, batch: list[str]) -> None:
-        if batch:
-            self._push(_Step(frame, self.writer.workers.submit(_files, self.source, frame.folder, tuple(batch))))
+    def _hand_over(self, frame: _Frame) -> None:
+        """Let a thread read the small files that were gathered: what comes after them in the order comes later."""
+        if frame.batch:
+            self._push(_Step(frame, self.writer.workers.submit(_files, self.source, frame.folder, tuple(frame.batch))))
+            frame.batch, frame.batch_bytes = [], 0
 
     def _push(self, step: _Step) -> None:
         self._steps.append(step)

@@ -1,9 +1,9 @@
 """Boundaries in a stream: the same bytes give the same pieces, wherever they stand in it.
 
 The scheme is FastCDC's: the first 512 KiB of a piece are never looked at, a strict threshold holds up to the normal size of
-1 MiB, a lax one after it, and at 8 MiB a piece ends anyway. What is compared with the threshold is a hash of the last 32
+1 MiB, a lax one after it, and at 8 MiB a piece ends anyway. What is compared with the threshold is a hash of the last 64
 bytes, built so that a vector unit computes it for all positions at once: 32-bit words at the four alignments, multiplied, then
-folded three times with the word one, two and four places before. The parameters are fixed: another number would give
+folded with the word one, two, four and eight places before. The parameters are fixed: another number would give
 other pieces, and every file would be stored again. Data of one repeated byte has no boundary but the largest size.
 """
 
@@ -22,13 +22,13 @@ MINIMUM = 512 << 10
 NORMAL = 1 << 20
 MAXIMUM = 8 << 20
 
-WINDOW = 32
+WINDOW = 64
 """How many bytes before a boundary decide on it."""
 
 _MULTIPLIER = np.uint32(0x9E3779B1)
 _STRICT = np.uint32(0xFFFFFFFF - (1 << 11) + 1)  # one position in 2^21
 _LAX = np.uint32(0xFFFFFFFF - (1 << 13) + 1)  # one position in 2^19
-_FOLDS = ((1, np.uint32(5)), (2, np.uint32(11)), (4, np.uint32(17)))
+_FOLDS = ((1, np.uint32(5)), (2, np.uint32(11)), (4, np.uint32(17)), (8, np.uint32(9)))
 _BLOCK = 128 << 10
 
 _Words: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint32]]"

@@ -125,6 +125,15 @@ def unseal(key: MasterKey, sealed: Buffer, *, where: str = "") -> bytearray:
     return plain
 
 
+def is_sealed_by(key: MasterKey, sealed: Buffer) -> bool:
+    """Say whether this key opens it."""
+    try:
+        unseal(key, sealed)
+    except Damaged:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kdf:
     """What it costs to try a password (scrypt)."""
@@ -177,13 +186,15 @@ def add_key(
     return key_id
 
 
-def unlock(store: ObjectStore, password: str) -> tuple[MasterKey, str]:
-    """Open the first key that this password opens. Return the master key and the key's id.
+def unlock(store: ObjectStore, password: str, *, opens: Buffer | None = None) -> tuple[MasterKey, str]:
+    """Find a key that this password opens. Return the master key and the key's id.
 
-    Raises: NoRepository (there is no key), WrongPassword, Damaged (the only keys there are cannot be read).
+    `opens` is something sealed that the master key must open, too: of two that made a repository at once, one left its key behind.
+    Raises: NoRepository (there is no key), WrongPassword, Damaged (the only keys there are cannot be read, or open nothing else).
     """
     damaged: Damaged | None = None
     tried = 0
+    foreign = False
     for info in store.list(Layout.KEYS):
         where = f"{store.url}/{info.key}"
         try:
@@ -194,9 +205,12 @@ def unlock(store: ObjectStore, password: str) -> tuple[MasterKey, str]:
             damaged = error
             continue
         tried += 1
-        if master is not None:
+        if master is not None and opens is not None and not is_sealed_by(master, opens):
+            damaged = Damaged("the key opens with this password, but the config does not open with the key", where=where)
+            foreign = True
+        elif master is not None:
             return master, info.key.removeprefix(Layout.KEYS)
-    if tried:
+    if tried and not foreign:
         raise WrongPassword(
             f"none of the {tried} keys opens with this password",
             where=store.url,

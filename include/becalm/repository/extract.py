@@ -9,44 +9,25 @@ from __future__ import annotations
 
 import os
 import stat as unix
-import threading
-from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from becalm.errors import Damaged, NotFound, PermanentError
+from becalm.errors import Damaged, PermanentError
 from becalm.repository.backup import BLOCK, DISK_IMAGE
-from becalm.repository.chunker import MAXIMUM, MINIMUM
-from becalm.repository.crypto import OVERHEAD
-from becalm.repository.format import BlobKind, Layout, NodeType
-from becalm.repository.pack import read_blob
+from becalm.repository.fetch import Batch, Fetcher, File, is_hole, plain_length, write_all
+from becalm.repository.format import BlobKind, NodeType
 from becalm.repository.progress import Progress
 from becalm.repository.source import is_zero
 from becalm.repository.target import Place, Report, Target, give_up_when_full, hostile, make_durable
 from becalm.repository.tree import lookup
-from becalm.storage.base import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from becalm.model import Finding
-    from becalm.repository.crypto import Buffer
     from becalm.repository.index import Location
     from becalm.repository.node import Node
     from becalm.repository.reader import Repository
-
-_BATCH_FILES = 128
-_BATCH_BYTES = 48 << 20
-_BATCH_STEPS = 192
-_LONGEST_RANGE = 4 << 20
-_WIDEST_GAP = 64 << 10
-_FETCHERS = 4
-_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,175 +41,6 @@ class Extracted:
     bytes: int = 0
     failures: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class _File:
-    """A file under way. Its descriptor is open from its first batch to its last."""
-
-    fd: int
-    node: Node
-    place: Place
-    where: str
-    sparse: bool
-    error: str = ""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Blobs and where they go, and what follows once they are written."""
-
-    pieces: dict[str, dict[int, tuple[Location, list[tuple[_File, int]]]]] = field(default_factory=lambda: defaultdict(dict))
-    then: list[Callable[[], None]] = field(default_factory=list)
-    files: int = 0
-    bytes: int = 0
-
-    def add(self, location: Location, file: _File, offset: int) -> None:
-        """Send one blob to one more place."""
-        found = self.pieces[location.pack].get(location.blob.offset)
-        if found is None:
-            found = self.pieces[location.pack][location.blob.offset] = (location, [])
-            self.bytes += location.blob.length
-        found[1].append((file, offset))
-
-    @property
-    def full(self) -> bool:
-        """Whether it is time to carry it out."""
-        return self.files >= _BATCH_FILES or self.bytes >= _BATCH_BYTES or len(self.then) >= _BATCH_STEPS
-
-
-def plain_length(location: Location) -> int:
-    """Return how many bytes a blob has when it is open."""
-    return location.blob.uncompressed_length or location.blob.length - OVERHEAD
-
-
-@lru_cache(maxsize=8)
-def _zero_id(length: int) -> str:
-    return sha256(bytes(length)).hexdigest()
-
-
-_ZERO_LENGTHS = frozenset({MAXIMUM, BLOCK, MINIMUM})
-
-
-class Fetcher:
-    """Fetches the blobs of batches and writes them. One batch is at work while the next is gathered."""
-
-    def __init__(self, repository: Repository, progress: Progress) -> None:
-        """Begin with threads of its own."""
-        self.repository = repository
-        self.progress = progress
-        self.written = 0
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=_FETCHERS, thread_name_prefix="fetch")
-        self._line = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
-        self._running: Future[None] | None = None
-
-    def submit(self, batch: _Batch) -> None:
-        """Carry out a batch, after the one before it. Raises what that one raised."""
-        self.wait()
-        self._running = self._line.submit(self._carry_out, batch)
-
-    def wait(self) -> None:
-        """Wait for the batch that is at work. Raises what it raised."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.result()
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._line.shutdown(wait=True, cancel_futures=True)
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _carry_out(self, batch: _Batch) -> None:
-        ranges = [run for pieces in batch.pieces.values() for run in _ranges(pieces)]
-        failed: BaseException | None = None
-        for done in [self._pool.submit(self._fetch, run) for run in ranges]:
-            failed = done.exception() or failed
-        if failed is not None:
-            raise failed
-        for step in batch.then:
-            step()
-
-    def _fetch(self, run: list[tuple[Location, list[tuple[_File, int]]]]) -> None:
-        """Fetch neighbouring blobs with one request, and write each. What is damaged spoils its files and nothing else."""
-        self.progress.check()
-        first, last = run[0][0], run[-1][0]
-        begin = first.blob.offset
-        key = Layout.pack(first.pack)
-        where = self.repository.where(key)
-        try:
-            raw = self.repository.store.get(key, Span(offset=begin, length=last.blob.offset + last.blob.length - begin))
-        except (NotFound, Damaged) as error:
-            _spoil(run, f"its pack {first.pack[:12]} cannot be read: {error.message}")
-            return
-        view = memoryview(raw)
-        for location, goals in run:
-            offset = location.blob.offset - begin
-            try:
-                data = read_blob(self.repository.key, view[offset : offset + location.blob.length], location.blob, where=where)
-            except Damaged as error:
-                _spoil([(location, goals)], str(error))
-                continue
-            for file, place in goals:
-                self._write(file, data, place)
-
-    def _write(self, file: _File, data: Buffer, place: int) -> None:
-        if file.error:
-            return
-        try:
-            _write_at(file.fd, data, place, sparse=file.sparse)
-        except OSError as error:
-            give_up_when_full(error, file.where)
-            file.error = f"it cannot be written: {os.strerror(error.errno or 0)}"
-            return
-        with self._lock:
-            self.written += len(data)
-        self.progress.add(size=len(data))
-
-
-def _spoil(run: list[tuple[Location, list[tuple[_File, int]]]], message: str) -> None:
-    for _, goals in run:
-        for file, _ in goals:
-            file.error = file.error or message
-
-
-def _ranges(pieces: dict[int, tuple[Location, list[tuple[_File, int]]]]) -> Iterator[list[tuple[Location, list[tuple[_File, int]]]]]:
-    """Yield runs of blobs that are close to each other in their pack."""
-    run: list[tuple[Location, list[tuple[_File, int]]]] = []
-    for _, piece in sorted(pieces.items()):
-        blob = piece[0].blob
-        if run:
-            end = run[-1][0].blob.offset + run[-1][0].blob.length
-            if blob.offset - end > _WIDEST_GAP or blob.offset + blob.length - run[0][0].blob.offset > _LONGEST_RANGE:
-                yield run
-                run = []
-        run.append(piece)
-    if run:
-        yield run
-
-
-def _write_at(fd: int, data: Buffer, place: int, *, sparse: bool) -> None:
-    """Write; pages of zeros are left out where the file has a hole there anyway."""
-    view = memoryview(data)
-    if not sparse or len(view) < _PAGE:
-        _write_all(fd, view, place)
-        return
-    whole = len(view) // _PAGE * _PAGE
-    filled = np.frombuffer(data, dtype="<u8", count=whole // 8).reshape(-1, _PAGE // 8).any(axis=1)
-    if filled.all():
-        _write_all(fd, view, place)
-        return
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8))).tolist()
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        _write_all(fd, view[begin * _PAGE : end * _PAGE], place + begin * _PAGE)
-    if whole < len(view):
-        _write_all(fd, view[whole:], place + whole)
-
-
-def _write_all(fd: int, view: memoryview, place: int) -> None:
-    while view:
-        done = os.pwrite(fd, view, place)
-        view, place = view[done:], place + done
 
 
 def extract(
@@ -263,7 +75,7 @@ class _Extraction:
         self.target = Target(self.report)
         self.fetcher = Fetcher(repository, progress)
         self.files = self.kept = self.dirs = 0
-        self._batch = _Batch()
+        self._batch = Batch()
         self._links: dict[tuple[int, int], tuple[str, ...]] = {}
         self._places: set[int] = set()
         self._open: set[int] = set()
@@ -360,7 +172,7 @@ class _Extraction:
         pieces = self._pieces(node, where)
         if pieces is None:
             return
-        file = _File(self.target.create(place, node.name), node, place, where, self.sparse)
+        file = File(self.target.create(place, node.name), node, place, where, self.sparse)
         self._open.add(file.fd)
         self._batch.files += 1
         for location, offset in pieces:
@@ -388,7 +200,7 @@ class _Extraction:
                 self.report.fail(where, f"its blob {blob_id[:12]} is not in the repository")
                 return None
             length = plain_length(location)
-            if not (self.sparse and length in _ZERO_LENGTHS and blob_id == _zero_id(length)):
+            if not (self.sparse and is_hole(blob_id, length)):
                 pieces.append((location, offset))
             offset += length
         if offset != node.size:
@@ -396,7 +208,7 @@ class _Extraction:
             return None
         return pieces
 
-    def _finish(self, file: _File) -> None:
+    def _finish(self, file: File) -> None:
         """After its last byte: size, owner, mode and times. A file that is not whole is removed."""
         try:
             if not file.error:
@@ -441,7 +253,7 @@ class _Extraction:
             self._flush()
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         self.fetcher.submit(batch)
 
 
@@ -467,7 +279,7 @@ def extract_device(repository: Repository, tree_id: str, path: str | os.PathLike
             raise PermanentError(
                 f"the device is smaller than the {node.size} bytes of the image", where=where, hint="restore into a larger volume"
             )
-        file = _File(fd, node, Place(-1, ""), where, is_file)
+        file = File(fd, node, Place(-1, ""), where, is_file)
         _fill_device(repository, fetcher, file)
         if file.error:
             raise Damaged(file.error, where=where)
@@ -482,13 +294,13 @@ def extract_device(repository: Repository, tree_id: str, path: str | os.PathLike
     return Extracted(files=1, bytes=fetcher.written)
 
 
-def _fill_device(repository: Repository, fetcher: Fetcher, file: _File) -> None:
-    batch = _Batch()
+def _fill_device(repository: Repository, fetcher: Fetcher, file: File) -> None:
+    batch = Batch()
     offset = 0
     for blob_id in file.node.content or ():
         location = repository.locate(BlobKind.DATA, blob_id)
         length = plain_length(location)
-        if length in _ZERO_LENGTHS and blob_id == _zero_id(length):
+        if is_hole(blob_id, length):
             if not file.sparse:
                 _clear(file.fd, offset, length)
         else:
@@ -496,7 +308,7 @@ def _fill_device(repository: Repository, fetcher: Fetcher, file: _File) -> None:
         offset += length
         if batch.full:
             fetcher.submit(batch)
-            batch = _Batch()
+            batch = Batch()
     fetcher.submit(batch)
     fetcher.wait()
 
@@ -506,7 +318,7 @@ def _clear(fd: int, place: int, length: int) -> None:
     for offset in range(place, place + length, BLOCK):
         size = min(BLOCK, place + length - offset)
         if not is_zero(os.pread(fd, size, offset)):
-            _write_all(fd, memoryview(bytes(size)), offset)
+            write_all(fd, memoryview(bytes(size)), offset)
 
 
 def read_path(repository: Repository, tree_id: str, path: str) -> Iterator[bytes | bytearray]:

@@ -7,8 +7,8 @@ changing its id. Fields that this version does not know are ignored when read. N
 from __future__ import annotations
 
 import binascii
-import re
 import itertools
+import re
 import stat
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace

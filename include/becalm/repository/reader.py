@@ -218,7 +218,14 @@ def open_repository(store: ObjectStore, password: str) -> Repository:
         sealed = store.get(Layout.CONFIG)
     except NotFound as error:
         raise _without_config(store) from error
-    key, _ = unlock(store, password)
+    try:
+        key, _ = unlock(store, password, opens=sealed)
+    except NoRepository as error:  # there is a config
+        raise Damaged(
+            "the repository has lost its keys",
+            where=f"{store.url}/{Layout.KEYS}",
+            hint="put a copy of a key back; without one nothing can be read",
+        ) from error
     config = Config.decode(bytes(unseal(key, sealed, where=where)), where=where)
     return Repository(store=store, id=config.id, version=config.version, key=key)
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SMALL = MINIMUM
 """A file up to this size is one piece, and is read at once."""
 
+WENT_AWAY = "it went away before it was read"
+
 _MOST_FINDINGS = 1000
 _SMALLEST_HOLE = 1 << 20
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -178,7 +180,7 @@ class Source:
         try:
             fd = self._open_file(folder, name)
         except FileNotFoundError:
-            self.findings.note(folder.child(name), "it went away before it was read", severity=Severity.WARNING)
+            self.findings.note(folder.child(name), WENT_AWAY, severity=Severity.WARNING)
             return None
         except OSError as error:
             self.findings.cannot_read(folder.child(name), error, "the file cannot be opened")

@@ -193,8 +193,8 @@ class Target:
         where = place.child(node.name)
         try:
             os.chown(node.name, node.uid, node.gid, dir_fd=place.fd, follow_symlinks=False)
-        except PermissionError:
-            self._not_owner(place.fd, node, where)
+        except OSError as error:
+            self._not_owner(error, os.stat(node.name, dir_fd=place.fd, follow_symlinks=False), node, where)
         self._attributes(f"/proc/self/fd/{place.fd}/{node.name}", node, where, follow=False)
         if node.type is not NodeType.SYMLINK:
             os.chmod(node.name, node.permissions, dir_fd=place.fd)
@@ -203,11 +203,12 @@ class Target:
     def _own(self, fd: int, node: Node, where: str) -> None:
         try:
             os.fchown(fd, node.uid, node.gid)
-        except PermissionError:
-            self._not_owner(fd, node, where)
+        except OSError as error:
+            self._not_owner(error, os.fstat(fd), node, where)
 
-    def _not_owner(self, fd: int, node: Node, where: str) -> None:
-        found = os.fstat(fd)
+    def _not_owner(self, error: OSError, found: os.stat_result, node: Node, where: str) -> None:
+        if error.errno not in (errno.EPERM, errno.EINVAL):  # the second: a user that this namespace does not have
+            raise error
         if (found.st_uid, found.st_gid) == (node.uid, node.gid):
             return
         if self._root:

@@ -1,18 +1,23 @@
 """`python -m becalm.sandbox serve --state DIR`: a cluster of one process, until it is told to end."""
 
+# ruff: noqa: T201  (a command line)
+
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import base64
 import fcntl
 import json
 import logging
 import secrets
 import signal
+import ssl
 import sys
 from pathlib import Path
+from typing import Any
 
+from becalm.sandbox.certificates import self_signed
 from becalm.sandbox.cluster import Sandbox
 
 _IN_USE = 2
@@ -44,36 +49,63 @@ async def _serve(state: Path, port: int, kubeconfig: Path | None, compact_after:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    card = state / "server.json"
-    known = json.loads(card.read_text()) if card.exists() else {"token": secrets.token_urlsafe(24), "port": 0}
-    sandbox = Sandbox(state, token=known["token"], compact_after_seconds=compact_after)
+    card = _card(state)
+    sandbox = Sandbox(state, token=card["token"], compact_after_seconds=compact_after)
+    wanted = (port or card["port"], card["secure_port"])
     try:
         try:
-            found = await sandbox.start(port or known["port"])
+            found = await sandbox.start(wanted, _tls(state))
         except OSError as error:
-            print(f"port {port or known['port']}: {error.strerror}; name another with --port", file=sys.stderr)
+            print(f"ports {wanted[0]}, {wanted[1]}: {error.strerror}; name another with --port", file=sys.stderr)
             return _NO_PORT
-        url = f"http://127.0.0.1:{found}"
-        _write(card, json.dumps({"token": known["token"], "port": found}))
-        _write(kubeconfig or state / "kubeconfig", kubeconfig_text(url, known["token"]))
-        print(f"sandbox listens on {url}", flush=True)
+        card |= {"port": found[0], "secure_port": found[1]}
+        _write(state / "server.json", json.dumps(card))
+        _write(kubeconfig or state / "kubeconfig", kubeconfig_text(card, (state / "tls.crt").read_bytes()))
+        print(f"sandbox listens on http://127.0.0.1:{found[0]}", flush=True)
         await ending.wait()
     finally:
-        with contextlib.suppress(asyncio.CancelledError):
-            await sandbox.stop()
+        await sandbox.stop()
     return 0
 
 
-def kubeconfig_text(url: str, token: str) -> str:
-    """Return a kubeconfig; JSON is YAML too."""
+def _card(state: Path) -> dict[str, Any]:
+    """Return the ports and the token of last time, or new ones."""
+    try:
+        card: dict[str, Any] = json.loads((state / "server.json").read_text())
+    except FileNotFoundError:
+        return {"token": secrets.token_urlsafe(24), "port": 0, "secure_port": 0}
+    return card
+
+
+def _tls(state: Path) -> ssl.SSLContext:
+    """Return the context of the HTTPS port; its certificate is made once."""
+    certificate, key = state / "tls.crt", state / "tls.key"
+    if not key.exists():
+        made = self_signed("localhost", addresses=["127.0.0.1"], days=3650)
+        _write(certificate, made[0].decode())
+        _write(key, made[1].decode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def kubeconfig_text(card: dict[str, Any], certificate: bytes) -> str:
+    """Return a kubeconfig; JSON is YAML too. HTTPS, since kubectl sends no token over HTTP; the context `plain` is HTTP."""
+    secure = {
+        "server": f"https://127.0.0.1:{card['secure_port']}",
+        "certificate-authority-data": base64.b64encode(certificate).decode(),
+    }
+    plain = {"server": f"http://127.0.0.1:{card['port']}"}
     return json.dumps(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "sandbox",
-            "clusters": [{"name": "sandbox", "cluster": {"server": url}}],
-            "users": [{"name": "sandbox", "user": {"token": token}}],
-            "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox", "namespace": "default"}}],
+            "clusters": [{"name": "sandbox", "cluster": secure}, {"name": "plain", "cluster": plain}],
+            "users": [{"name": "sandbox", "user": {"token": card["token"]}}],
+            "contexts": [
+                {"name": name, "context": {"cluster": name, "user": "sandbox", "namespace": "default"}} for name in ("sandbox", "plain")
+            ],
         },
         indent=1,
     )

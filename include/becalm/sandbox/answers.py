@@ -96,12 +96,12 @@ def other_uid(resource: Resource, name: str, *, asked: str, found: str) -> ApiEr
 
 
 def manager_conflict(conflicts: Sequence[tuple[str, str]]) -> ApiError:
-    """409: fields of a server-side apply belong to other managers; each conflict is a manager and a field."""
-    causes = [{"reason": "FieldManagerConflict", "message": f'conflict with "{manager}"', "field": field} for manager, field in conflicts]
+    """409: fields of a server-side apply belong to other managers; each conflict is a manager, as it is named, and a field."""
+    causes = [{"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": field} for manager, field in conflicts]
     if len(conflicts) == 1:
-        message = f'Apply failed with 1 conflict: conflict with "{conflicts[0][0]}": {conflicts[0][1]}'
+        message = f"Apply failed with 1 conflict: conflict with {conflicts[0][0]}: {conflicts[0][1]}"
     else:
-        message = f"Apply failed with {len(conflicts)} conflicts: " + "; ".join(f'conflict with "{m}": {f}' for m, f in conflicts)
+        message = f"Apply failed with {len(conflicts)} conflicts: " + "; ".join(f"conflict with {m}: {f}" for m, f in conflicts)
     return ApiError(409, "Conflict", message, details={"causes": causes})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from becalm.sandbox import defaults, rules
 from becalm.sandbox.admission import admit, check_namespace, encode_strings, first_status
-from becalm.sandbox.answers import ApiError, already_exists, bad_request, invalid, modified, not_found, other_uid
+from becalm.sandbox.answers import ApiError, Cause, already_exists, bad_request, invalid, modified, not_found, other_uid
 from becalm.sandbox.apply import server_side_apply
 from becalm.sandbox.owners import track
 from becalm.sandbox.patch import json_patch, merge_patch, strategic_patch
@@ -222,7 +222,7 @@ class Api:
                 manifest["status"] = live["status"]
         return manifest
 
-    def _shape(self, resource: Resource, manifest: Manifest) -> list[rules.Cause]:
+    def _shape(self, resource: Resource, manifest: Manifest) -> list[Cause]:
         if resource.custom:
             return fit(manifest, resource.schema) if resource.schema else []
         if resource.bucket == "/secrets":
@@ -283,7 +283,7 @@ class Api:
             return 0
         return int(manifest["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
 
-    def _invalid(self, resource: Resource, name: str, causes: list[rules.Cause]) -> ApiError:
+    def _invalid(self, resource: Resource, name: str, causes: list[Cause]) -> ApiError:
         return invalid(resource.group, resource.kind, name, causes)
 
 
@@ -299,7 +299,7 @@ def ordered(manifest: Manifest) -> Manifest:
 
 
 def _content(manifest: Manifest) -> Manifest:
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in ("resourceVersion",)}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "resourceVersion"}
     return {**{key: value for key, value in manifest.items() if key != "apiVersion"}, "metadata": metadata}
 
 

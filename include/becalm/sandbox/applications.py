@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from becalm.sandbox.certificates import self_signed
 
 if TYPE_CHECKING:
     from becalm.model import Manifest
@@ -26,7 +27,10 @@ def manifests(namespace: str, *, image: str = IMAGE, storage_class: str = "", ho
     return [
         campaign_definition(),
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"becalm.dev/sample": "shop"}}},
-        *(_placed(manifest, namespace) for manifest in (*_access(), *_settings(host), *_database(image, storage_class), *_front(image), *_rest(image))),
+        *(
+            _placed(manifest, namespace)
+            for manifest in (*_access(), *_settings(host), *_database(image, storage_class), *_front(image), *_rest(image))
+        ),
     ]
 
 
@@ -78,7 +82,12 @@ def _access() -> list[Manifest]:
 def _settings(host: str) -> list[Manifest]:
     certificate, key = self_signed(host)
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop"}, "data": {"title": "Becalm's shop", "greeting": "Fair winds."}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "shop"},
+            "data": {"title": "Becalm's shop", "greeting": "Fair winds."},
+        },
         {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -214,32 +223,6 @@ def _rest(image: str) -> list[Manifest]:
             "spec": {"discountPercent": 15, "products": ["rope", "sail", "lantern"]},
         },
     ]
-
-
-def self_signed(host: str) -> tuple[bytes, bytes]:
-    """Return a certificate for a host and its key, both PEM, made now and valid for a year."""
-    from cryptography import x509  # noqa: PLC0415  (heavy, and only the sample needs it)
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-    from cryptography.x509.oid import NameOID  # noqa: PLC0415
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=365))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return certificate.public_bytes(pem), private
 
 
 def _encoded(data: bytes) -> str:

@@ -59,7 +59,8 @@ def _settle_conflicts(
 
 
 def _named(owner: Owner) -> str:
-    return owner.manager if owner.operation == "Apply" else f'{owner.manager}" using {owner.api_version} at "{owner.time}'
+    named = f'"{owner.manager}"'
+    return named if owner.operation == "Apply" else f"{named} using {owner.api_version} at {owner.time}"
 
 
 def _dotted(path: Path) -> str:

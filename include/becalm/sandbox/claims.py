@@ -113,9 +113,9 @@ class ClaimController:
             reference = volume["spec"].get("claimRef")
             if reference is None and (spec.get("volumeName") or not claim["spec"].get("dataSource")):
                 return volume
-            if reference and (reference.get("namespace"), reference.get("name")) == (metadata["namespace"], metadata["name"]):
-                if reference.get("uid") in (None, "", metadata["uid"]):
-                    return volume
+            named = reference and (reference.get("namespace"), reference.get("name")) == (metadata["namespace"], metadata["name"])
+            if named and reference.get("uid") in (None, "", metadata["uid"]):
+                return volume
         return None
 
     def _bind(self, place: Place, volume: Manifest) -> None:
@@ -175,12 +175,7 @@ class ClaimController:
             source = self._source(place, claim)
             if source is _NOT_READY:
                 return
-            if self._faults.volume_fails():
-                raise DiskError("fault asked for: CreateVolume")
-            if source is None:
-                await self._disks.make(handle, block=block, size_bytes=size)
-            else:
-                await self._disks.make_from(handle, source, block=block, size_bytes=size)
+            await self._fill(handle, source, block=block, size=size)
         except DiskError as error:
             LOG.warning("volume of claim %s/%s: %s", *place, error)
             self.worker.add_after(("claim", place), _RETRY_SECONDS)
@@ -195,6 +190,14 @@ class ClaimController:
             if error.reason != "AlreadyExists":
                 raise
         self.worker.add(("claim", place))
+
+    async def _fill(self, handle: str, source: Path | None, *, block: bool, size: int) -> None:
+        if self._faults.volume_fails():
+            raise DiskError("fault asked for: CreateVolume")
+        if source is None:
+            await self._disks.make(handle, block=block, size_bytes=size)
+        else:
+            await self._disks.make_from(handle, source, block=block, size_bytes=size)
 
     def _source(self, place: Place, claim: Manifest) -> Path | None:
         """Return the data that a new volume begins with; `_NOT_READY` while there is none yet. Raises: DiskError."""

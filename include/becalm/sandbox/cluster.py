@@ -28,6 +28,7 @@ from becalm.sandbox.store import Change, Store
 from becalm.sandbox.workloads import WorkloadController
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
 
@@ -53,8 +54,8 @@ class Sandbox:
         self._runner: web.AppRunner | None = None
         self._compacting: asyncio.Task[None] | None = None
 
-    async def start(self, port: int) -> int:
-        """Start everything; return the port. Raises: OSError where the port is taken."""
+    async def start(self, ports: tuple[int, int], tls: ssl.SSLContext) -> tuple[int, int]:
+        """Start everything; return the ports of HTTP and of HTTPS. Raises: OSError where one is taken."""
         self._journal.load(self.store)
         for crd in self.store.all(kinds.CRDS.bucket):
             self._crds.look(crd["metadata"]["name"])
@@ -79,9 +80,10 @@ class Sandbox:
         self._compacting = asyncio.get_running_loop().create_task(self._compact_now_and_then())
         self._runner = web.AppRunner(Server(self).application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
-        await site.start()
-        return int(self._runner.addresses[0][1])
+        for port, context in zip(ports, (None, tls), strict=True):
+            await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=context, reuse_address=True).start()
+        plain, secure = self._runner.addresses
+        return int(plain[1]), int(secure[1])
 
     async def stop(self) -> None:
         """End everything; the objects stay."""

@@ -48,6 +48,7 @@ class Conductor:
     parallelism: int = 8
     _token: str = ""
     _secrets: dict[str, Any] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -129,7 +130,7 @@ class Conductor:
             return
         log = self.home / "standalone.log"
         with log.open("ab") as sink:
-            process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [str(Path(sys.executable).parent / "airflow"), "standalone"],
                 env=self._settings(),
                 cwd=self.home,
@@ -166,6 +167,8 @@ class Conductor:
             while _group(group) and time.monotonic() < deadline:
                 time.sleep(0.1)
         path.unlink(missing_ok=True)
+        if self._process is not None:
+            self._process.wait()
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask the REST API; return the JSON answer. Raises MoverFailed with the answer's text for any refusal."""

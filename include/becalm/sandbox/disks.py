@@ -1,5 +1,7 @@
 """Volumes and snapshots as folders below the sandbox's state: made, copied, forgotten. Knows handles, never API objects."""
 
+# ruff: noqa: ASYNC240  (one look at a local folder is no wait)
+
 from __future__ import annotations
 
 import asyncio

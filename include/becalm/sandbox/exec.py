@@ -9,6 +9,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from becalm.sandbox.environment import StartError
+from becalm.sandbox.parameters import truth
 
 if TYPE_CHECKING:
     from becalm.model import Manifest
@@ -23,7 +24,7 @@ async def serve(request: web.Request, around: Surroundings, command: list[str]) 
     """Run a command and carry its streams; a client that leaves does not end the command, as in a real cluster."""
     socket = web.WebSocketResponse(protocols=_PROTOCOLS, max_msg_size=0)
     await socket.prepare(request)
-    wants = {name: request.query.get(name) in ("1", "true") for name in ("stdin", "stdout", "stderr", "tty")}
+    wants = {name: truth(request.query, name) for name in ("stdin", "stdout", "stderr", "tty")}
     try:
         process = await asyncio.create_subprocess_exec(
             *around.words(command),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 from becalm.sandbox.answers import ApiError
-from becalm.sandbox.store import Change, Place  # noqa: TC001  (the alias below is made at run time)
+from becalm.sandbox.store import Change, Place
 from becalm.sandbox.work import Worker
 
 if TYPE_CHECKING:

@@ -107,6 +107,23 @@ _TABLE: tuple[tuple[str, str, str, str, str, str], ...] = (
 )
 
 
+_ALL = frozenset(
+    [
+        "Pod",
+        "ReplicationController",
+        "Service",
+        "DaemonSet",
+        "Deployment",
+        "ReplicaSet",
+        "StatefulSet",
+        "HorizontalPodAutoscaler",
+        "CronJob",
+        "Job",
+    ]
+)
+"""What `kubectl get all` means."""
+
+
 def _resource(row: tuple[str, str, str, str, str, str]) -> Resource:
     group, version, plural, kind, short, flags = row
     has = frozenset(flags.split())
@@ -118,6 +135,7 @@ def _resource(row: tuple[str, str, str, str, str, str]) -> Resource:
         namespaced=CLUSTER not in has,
         singular=kind.lower(),
         short=tuple(short.split()),
+        categories=("all",) if kind in _ALL else (),
         status=S in has,
         scale=SCALE in has,
         generation=GEN in has,

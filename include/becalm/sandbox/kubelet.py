@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from becalm.sandbox.claims import NODE, claim_names
 from becalm.sandbox.environment import ROOT_VARIABLE
 from becalm.sandbox.exec import serve
 from becalm.sandbox.logbook import Logbook, bare, lines_of
+from becalm.sandbox.parameters import number, truth
 from becalm.sandbox.pod import PodRunner
 from becalm.sandbox.podstatus import restarted_away, status_of
 from becalm.sandbox.processes import end_marked, held
@@ -57,7 +59,7 @@ class Kubelet:
         self._leaving = True
         await self.worker.stop()
         for runner in list(self._runners.values()):
-            self._tasks.run(("leave", runner.uid), lambda runner=runner: runner.stop(2))
+            self._tasks.run(("leave", runner.uid), partial(runner.stop, 2))
         await self._tasks.finish()
         end_marked(ROOT_VARIABLE, str(self._root), below=True)
 
@@ -87,7 +89,7 @@ class Kubelet:
         uid = pod["metadata"]["uid"] if pod else ""
         for runner in list(self._runners.values()):
             if runner.place == place and runner.uid != uid:
-                self._tasks.run(("end", runner.uid), lambda runner=runner: self._forget(runner))
+                self._tasks.run(("end", runner.uid), partial(self._forget, runner))
         if pod is None or pod["spec"].get("nodeName") != NODE:
             return
         running = self._runners.get(uid)
@@ -159,21 +161,20 @@ class Kubelet:
         statuses = [*(pod["status"].get("containerStatuses") or ()), *(pod["status"].get("initContainerStatuses") or ())]
         status = next((found for found in statuses if found["name"] == name), None)
         restart = int((status or {}).get("restartCount", 0))
-        if request.query.get("previous") in ("1", "true"):
+        if truth(request.query, "previous"):
             restart -= 1
         path = self._root / pod["metadata"]["uid"] / "logs" / name / f"{restart}.log"
         if not path.exists():
             why = ((status or {}).get("state") or {}).get("waiting", {}).get("reason", "ContainerCreating")
             raise bad_request(f'container "{name}" in pod "{place[1]}" is waiting to start: {why}')
-        tail = request.query.get("tailLines")
-        lines, end = lines_of(path, tail=None if tail is None else int(tail), since=_since(request))
-        timestamps = request.query.get("timestamps") in ("1", "true")
+        lines, end = lines_of(path, tail=number(request.query, "tailLines"), since=_since(request))
+        timestamps = truth(request.query, "timestamps")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
             await response.write(b"".join(bare(line, timestamps=timestamps) for line in lines))
             book = self._open_book(pod, name, path)
-            if request.query.get("follow") in ("1", "true") and book is not None:
+            if truth(request.query, "follow") and book is not None:
                 async for line in book.follow(end):
                     await response.write(bare(line, timestamps=timestamps))
         return response

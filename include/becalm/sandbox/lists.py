@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from becalm.sandbox.answers import ApiError, Cause, bad_request, expired, invalid, too_new
+from becalm.sandbox.parameters import number
 from becalm.sandbox.selectors import FieldRequirement, Requirement, fields_match, labels_match, parse_fields, parse_labels
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def revision_of(text: str) -> int:
 
 def page(store: Store, query: Query, parameters: Mapping[str, str]) -> Page:
     """Return one page. Raises: ApiError (400, 410, 422, 504)."""
-    limit = int(parameters.get("limit") or 0)
+    limit = number(parameters, "limit") or 0
     token = parameters.get("continue", "")
     if token:
         revision, start = _open_token(token)

@@ -27,7 +27,7 @@ class NotYet(Exception):  # noqa: N818  (a state, told to the caller; it becomes
 def volume_folder(store: Store, disks: Disks, pod: Manifest, volume: Manifest, home: Path) -> Path:
     """Return the folder (or the file of a block volume) of one volume of a pod, made if need be. Raises: NotYet."""
     namespace = pod["metadata"]["namespace"]
-    own = home / "volumes" / volume["name"]
+    own: Path = home / "volumes" / volume["name"]
     if "persistentVolumeClaim" in volume:
         return _claim_folder(store, disks, namespace, volume["persistentVolumeClaim"]["claimName"])
     if "emptyDir" in volume or "ephemeral" in volume:

@@ -105,7 +105,7 @@ class PodRunner:
             self.phase = "Failed"
             for container in self.containers:
                 container.terminate(signal.SIGKILL)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (a pod that the sandbox cannot run must show it, not hang)
             LOG.exception("pod %s/%s", *self.place)
             self.phase, self.reason, self.message = "Failed", "SandboxError", str(error)
         self._report(self)

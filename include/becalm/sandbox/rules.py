@@ -200,14 +200,9 @@ def change_causes(resource: Resource, before: Manifest, after: Manifest) -> list
     old, new = before.get("spec") or {}, after.get("spec") or {}
     match resource.bucket:
         case "/persistentvolumeclaims":
-            frozen = [
-                {key: value for key, value in spec.items() if key not in ("resources", "volumeAttributesClassName")} for spec in (old, new)
-            ]
-            if frozen[0] != frozen[1] and old.get("volumeName"):
-                return [may_not("spec", _CLAIM_TEXT)]
-            if [{k: v for k, v in spec.items() if k != "volumeName"} for spec in frozen][0] != {
-                k: v for k, v in frozen[1].items() if k != "volumeName"
-            }:
+            free = {"resources", "volumeAttributesClassName"} | (set() if old.get("volumeName") else {"volumeName"})
+            frozen, wanted = ({key: value for key, value in spec.items() if key not in free} for spec in (old, new))
+            if frozen != wanted:
                 return [may_not("spec", _CLAIM_TEXT)]
         case "apps/deployments" | "apps/replicasets" | "apps/statefulsets" | "apps/daemonsets" | "batch/jobs":
             if old.get("selector") != new.get("selector"):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from becalm.sandbox.api import Api
     from becalm.sandbox.store import Change, Place
 
+_UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "absent", "Gt": "gt", "Lt": "lt"}
 
 
@@ -75,8 +76,7 @@ class Scheduler:
                     lambda manifest: manifest["metadata"].setdefault("annotations", {}).update({SELECTED_NODE: NODE}),
                 )
             else:
-                text = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
-                self._api.modify(kinds.PODS.bucket, place, lambda manifest: _unschedulable(manifest, text))
+                self._api.modify(kinds.PODS.bucket, place, lambda manifest: _unschedulable(manifest, _UNBOUND))
         return bound
 
 
@@ -106,7 +106,8 @@ def _requirements(expressions: list[Manifest] | None) -> tuple[Requirement, ...]
 
 
 def _unschedulable(pod: Manifest, message: str) -> None:
-    old = next((found for found in pod["status"].get("conditions") or () if found["type"] == "PodScheduled"), {})
+    standing: list[Manifest] = pod["status"].get("conditions") or []
+    old: Manifest = next((found for found in standing if found["type"] == "PodScheduled"), {})
     if old.get("message") == message:
         return
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message, "lastProbeTime": None}

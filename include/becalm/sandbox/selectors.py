@@ -126,10 +126,10 @@ def label_selector(selector: Manifest | None) -> tuple[Requirement, ...]:
         Requirement(key=key, operator="in", values=frozenset({value})) for key, value in ((selector or {}).get("matchLabels") or {}).items()
     ]
     names = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "absent", "Gt": "gt", "Lt": "lt"}
-    for expression in (selector or {}).get("matchExpressions") or ():
-        found.append(
-            Requirement(key=expression["key"], operator=names[expression["operator"]], values=frozenset(expression.get("values") or ()))
-        )
+    found += [
+        Requirement(key=expression["key"], operator=names[expression["operator"]], values=frozenset(expression.get("values") or ()))
+        for expression in (selector or {}).get("matchExpressions") or ()
+    ]
     return tuple(found)
 
 
@@ -153,10 +153,10 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "/nodes": ("spec.unschedulable",),
     "/secrets": ("type",),
     "/services": ("spec.clusterIP", "spec.type"),
-    "/events": tuple(
-        f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-    )
-    + ("reason", "reportingComponent", "source", "type"),
+    "/events": (
+        *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
+        *("reason", "reportingComponent", "source", "type"),
+    ),
     "batch/jobs": ("status.successful",),
 }
 

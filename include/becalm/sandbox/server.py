@@ -17,6 +17,7 @@ from becalm.sandbox import discovery
 from becalm.sandbox.answers import ApiError, bad_request, invalid, not_served, required, unauthorized
 from becalm.sandbox.api import APPLY_PATCH, Write, shown
 from becalm.sandbox.lists import Query, page
+from becalm.sandbox.parameters import number, truth
 from becalm.sandbox.scale import scale_document, scaled
 from becalm.sandbox.streams import watch
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from becalm.model import Manifest
     from becalm.sandbox.cluster import Sandbox
+    from becalm.sandbox.faults import RequestFault
     from becalm.sandbox.kinds import Resource
     from becalm.sandbox.store import Place
 
@@ -77,27 +79,27 @@ class Server:
             if request.path.startswith("/sandbox/"):
                 return await self._admin(request)
             fault = self._sandbox.faults.of_request(f"{request.method} {request.path_qs}")
-            if fault is None:
-                return await self._route(request)
-            await asyncio.sleep(fault.delay_seconds)
-            if fault.drop != "before" and not fault.status:
-                response = await self._route(request)
-                if not fault.drop:
-                    return response
-            if fault.drop:
-                _hang_up(request)
-                raise asyncio.CancelledError
-            headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
-            raise ApiError(fault.status, _reason(fault.status), "the sandbox was asked for trouble", headers=headers)
+            return await (self._trouble(request, fault) if fault else self._route(request))
         except ApiError as error:
             return reply(error.status(), status=error.code, headers=error.headers)
-        except (web.HTTPException, asyncio.CancelledError):
-            raise
-        except ConnectionError:
+        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
             LOG.exception("%s %s", request.method, request.path_qs)
             return reply(ApiError(500, "InternalError", "the sandbox failed; its log says why").status(), status=500)
+
+    async def _trouble(self, request: web.Request, fault: RequestFault) -> web.StreamResponse:
+        """Answer late, wrongly, or not at all."""
+        await asyncio.sleep(fault.delay_seconds)
+        if fault.status:
+            headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+            raise ApiError(fault.status, _reason(fault.status), "the sandbox was asked for trouble", headers=headers)
+        if fault.drop != "before":
+            response = await self._route(request)
+            if not fault.drop:
+                return response
+        _hang_up(request)
+        raise asyncio.CancelledError
 
     def _check_token(self, request: web.Request) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -181,7 +183,7 @@ class Server:
                 raise not_served()
             return reply(sandbox.api.get(target.resource, target.place))
         query = Query.read(target.resource, target.namespace, request.query)
-        if request.query.get("watch") in ("1", "true"):
+        if truth(request.query, "watch"):
             return await watch(request, sandbox.store, query)
         found = page(sandbox.store, query, request.query)
         metadata: Manifest = {"resourceVersion": str(found.revision)}
@@ -196,6 +198,9 @@ class Server:
             raise not_served()
         if target.resource.namespaced and target.namespace is None:
             raise bad_request("an empty namespace may not be set during creation")
+        if "protobuf" in request.content_type:
+            message = "the body of the request was in an unknown format - accepted media types include: application/json"
+            raise ApiError(415, "UnsupportedMediaType", message)
         body = _json(await request.read())
         made = self._sandbox.api.create(target.resource, target.namespace or "", body, _write(request, target))
         return reply(made, status=201)
@@ -225,9 +230,11 @@ class Server:
     async def _delete(self, request: web.Request, target: Target) -> web.StreamResponse:
         raw = await request.read()
         options = dict(_json(raw)) if raw else {}
-        for name in ("gracePeriodSeconds", "propagationPolicy"):
-            if name in request.query:
-                options[name] = int(request.query[name]) if name == "gracePeriodSeconds" else request.query[name]
+        grace = number(request.query, "gracePeriodSeconds")
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if "propagationPolicy" in request.query:
+            options["propagationPolicy"] = request.query["propagationPolicy"]
         dry_run = _write(request, target).dry_run or options.get("dryRun") == ["All"]
         if target.subresource:
             raise not_served()
@@ -266,7 +273,7 @@ def _write(request: web.Request, target: Target) -> Write:
     return Write(
         manager=request.query.get("fieldManager") or agent or "unknown",
         dry_run=request.query.get("dryRun") == "All",
-        force=request.query.get("force") in ("1", "true"),
+        force=truth(request.query, "force"),
         subresource=target.subresource,
     )
 

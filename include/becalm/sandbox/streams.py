@@ -11,6 +11,7 @@ from aiohttp import web
 from becalm.sandbox.answers import ApiError
 from becalm.sandbox.api import shown
 from becalm.sandbox.lists import Query, events, gone_event, revision_of
+from becalm.sandbox.parameters import number, truth
 
 if TYPE_CHECKING:
     from becalm.model import Manifest
@@ -28,11 +29,9 @@ async def watch(request: web.Request, store: Store, query: Query) -> web.StreamR
     await response.prepare(request)
     stream = _Stream(response, store, query)
     try:
-        await stream.begin(revision, initial=request.query.get("sendInitialEvents") == "true")
-        given = request.query.get("timeoutSeconds")
-        await stream.follow(
-            float(given) if given else _DEFAULT_SECONDS, bookmarks=request.query.get("allowWatchBookmarks") in ("1", "true")
-        )
+        await stream.begin(revision, initial=truth(request.query, "sendInitialEvents"))
+        given = number(request.query, "timeoutSeconds")
+        await stream.follow(float(given) if given else _DEFAULT_SECONDS, bookmarks=truth(request.query, "allowWatchBookmarks"))
     except ApiError as error:
         await stream.send(*gone_event(error))
     except ConnectionError:

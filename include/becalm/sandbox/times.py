@@ -19,4 +19,4 @@ def micro_stamp(unix_nanoseconds: int | None = None) -> str:
 
 def read_stamp(text: str) -> datetime:
     """Read a time that the API or a client wrote."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

@@ -107,8 +107,9 @@ class WorkloadController:
     def _replica_set(self, place: Place, owner: Manifest) -> None:
         pods = [pod for pod in adopt(self._api, kinds.PODS, owner, owner["spec"]["selector"]) if active(pod)]
         wanted = owner["spec"]["replicas"]
-        for _ in range(wanted - len(pods)):
-            pods.append(self._api.create(kinds.PODS, place[0], pod_from(owner, owner["spec"]["template"], generate=f"{place[1]}-")))
+        template = owner["spec"]["template"]
+        missing = wanted - len(pods)
+        pods += [self._api.create(kinds.PODS, place[0], pod_from(owner, template, generate=f"{place[1]}-")) for _ in range(missing)]
         for pod in sorted(pods, key=is_ready)[: max(len(pods) - wanted, 0)]:
             self._api.delete(kinds.PODS, (place[0], pod["metadata"]["name"]))
             pods.remove(pod)

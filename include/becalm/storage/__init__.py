@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from becalm.storage.base import ObjectStore
-    from becalm.storage.s3 import LockMode
+    from becalm.storage.directory import DirectoryStore
+    from becalm.storage.s3 import LockMode, S3Store
     from becalm.storage.s3_connection import Addressing
 
 __all__ = ["open_store"]
@@ -27,38 +28,42 @@ def open_store(
     *,
     create: bool = False,
     lock: Literal["", "compliance", "governance"] = "",
+    attempts: int = 5,
     clock: Clock | None = None,
 ) -> ObjectStore:
     """Return the store at a URL; it tries transient failures again. Nothing is sent, unless it has to be created.
 
     `credentials` may hold AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION (or
     AWS_DEFAULT_REGION), AWS_CA_BUNDLE and BECALM_S3_ADDRESSING (auto, path, virtual). With `create`, a bucket or a folder
-    that is not there is made: a bucket with object lock if `lock` names a mode. Raises: UsageError.
+    that is not there is made: a bucket with object lock if `lock` names a mode. `attempts` says how often a transient failure is met
+    before it is raised: 5 give up within seconds, 12 within minutes. Raises: UsageError.
     """
+    from becalm.storage.wrappers import Retrying  # noqa: PLC0415  (nothing of this loads before a store is opened)
+
     clock = clock or SystemClock()
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in {"s3", "file"}:
         raise UsageError(f"{url!r} is no target", hint=_FORMS)
     if scheme == "file":
-        return _open_folder(url, rest, create=create, clock=clock)
-    return _open_bucket(url, rest, credentials, create=create, lock=lock, clock=clock)
+        store: ObjectStore = _open_folder(url, rest, create=create, clock=clock)
+    else:
+        store = _open_bucket(url, rest, credentials, create=create, lock=lock, clock=clock)
+    return Retrying(store, clock=clock, attempts=attempts)
 
 
-def _open_folder(url: str, path: str, *, create: bool, clock: Clock) -> ObjectStore:
+def _open_folder(url: str, path: str, *, create: bool, clock: Clock) -> DirectoryStore:
     from becalm.storage.directory import DirectoryStore  # noqa: PLC0415  (adapters load only where they are used)
-    from becalm.storage.wrappers import Retrying  # noqa: PLC0415
 
     if not path.startswith("/") or problem(path.strip("/")):
         raise UsageError(f"{url!r} names no folder", hint="write file:///absolute/path")
     store = DirectoryStore(path, clock=clock)
     if create:
         store.make_folder()
-    return Retrying(store, clock=clock)
+    return store
 
 
-def _open_bucket(url: str, rest: str, credentials: Mapping[str, str], *, create: bool, lock: str, clock: Clock) -> ObjectStore:
+def _open_bucket(url: str, rest: str, credentials: Mapping[str, str], *, create: bool, lock: str, clock: Clock) -> S3Store:
     from becalm.storage.s3 import S3Store  # noqa: PLC0415  (adapters load only where they are used)
-    from becalm.storage.wrappers import Retrying  # noqa: PLC0415
 
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
@@ -84,7 +89,7 @@ def _open_bucket(url: str, rest: str, credentials: Mapping[str, str], *, create:
     )
     if create:
         store.make_bucket(object_lock=bool(lock))
-    return Retrying(store, clock=clock)
+    return store
 
 
 def _endpoint(credentials: Mapping[str, str]) -> str | None:

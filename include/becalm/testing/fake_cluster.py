@@ -6,7 +6,6 @@ controller. It never opens a socket; `exec` goes to a function that the test giv
 
 from __future__ import annotations
 
-import itertools
 import threading
 import uuid
 from copy import deepcopy
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from becalm.errors import AlreadyExists, BecalmError, Conflict, InvalidObject, NotFound, RevisionGone
 from becalm.kube.base import Discovery, Event, ExecResult, Kind, Verb
+from becalm.testing.fake_faults import Call, Fault
+from becalm.testing.fake_kinds import DEFAULT_KINDS
 from becalm.testing.fake_selectors import fields_match, labels_match
 
 if TYPE_CHECKING:
@@ -26,89 +27,6 @@ Key = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
 Table = tuple[str, str]
 """Group and resource."""
-
-_ALL_VERBS = frozenset({"get", "list", "create", "update", "patch", "delete", "watch"})
-
-
-def _kinds(group: str, version: str, *rows: str, namespaced: bool = True) -> list[Kind]:
-    """Read rows of `resource Kind`."""
-    pairs = (row.split() for row in rows)
-    return [
-        Kind(group=group, version=version, resource=resource, kind=kind, namespaced=namespaced, verbs=_ALL_VERBS)
-        for resource, kind in pairs
-    ]
-
-
-DEFAULT_KINDS: tuple[Kind, ...] = tuple(
-    itertools.chain(
-        _kinds("", "v1", "namespaces Namespace", "nodes Node", "persistentvolumes PersistentVolume", namespaced=False),
-        _kinds("", "v1", "configmaps ConfigMap", "endpoints Endpoints", "events Event", "persistentvolumeclaims PersistentVolumeClaim"),
-        _kinds(
-            "", "v1", "pods Pod", "secrets Secret", "serviceaccounts ServiceAccount", "services Service", "resourcequotas ResourceQuota"
-        ),
-        _kinds("apps", "v1", "daemonsets DaemonSet", "deployments Deployment", "replicasets ReplicaSet", "statefulsets StatefulSet"),
-        _kinds("batch", "v1", "cronjobs CronJob", "jobs Job"),
-        _kinds("coordination.k8s.io", "v1", "leases Lease"),
-        _kinds("events.k8s.io", "v1", "events Event"),
-        _kinds("networking.k8s.io", "v1", "ingresses Ingress", "networkpolicies NetworkPolicy"),
-        _kinds("networking.k8s.io", "v1", "ingressclasses IngressClass", namespaced=False),
-        _kinds("node.k8s.io", "v1", "runtimeclasses RuntimeClass", namespaced=False),
-        _kinds("rbac.authorization.k8s.io", "v1", "roles Role", "rolebindings RoleBinding"),
-        _kinds("rbac.authorization.k8s.io", "v1", "clusterroles ClusterRole", "clusterrolebindings ClusterRoleBinding", namespaced=False),
-        _kinds("scheduling.k8s.io", "v1", "priorityclasses PriorityClass", namespaced=False),
-        _kinds("storage.k8s.io", "v1", "storageclasses StorageClass", "volumeattachments VolumeAttachment", namespaced=False),
-        _kinds("snapshot.storage.k8s.io", "v1", "volumesnapshots VolumeSnapshot"),
-        _kinds(
-            "snapshot.storage.k8s.io",
-            "v1",
-            "volumesnapshotcontents VolumeSnapshotContent",
-            "volumesnapshotclasses VolumeSnapshotClass",
-            namespaced=False,
-        ),
-        _kinds("apiextensions.k8s.io", "v1", "customresourcedefinitions CustomResourceDefinition", namespaced=False),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call of the port."""
-
-    verb: str
-    """discover, list, get, create, update, merge, apply, force-apply, delete, watch, exec or logs."""
-    kind: str = ""
-    namespace: str = ""
-    name: str = ""
-    revision: str = ""
-    command: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class Fault:
-    """Raise an error for the calls it matches; empty fields match all."""
-
-    error: BecalmError
-    verb: str = ""
-    kind: str = ""
-    namespace: str = ""
-    name: str = ""
-    times: int = -1
-    """How often; less than zero is always."""
-    after: int = 0
-    """How many matching calls pass first; for `list` with `in_the_middle` see there."""
-    in_the_middle: bool = False
-    """Of a list: after the first object was yielded."""
-
-    def meets(self, call: Call) -> bool:
-        """Say whether the fault strikes this call, and count it."""
-        wanted = ((self.verb, call.verb), (self.kind, call.kind), (self.namespace, call.namespace), (self.name, call.name))
-        if self.times == 0 or any(mine and mine != theirs for mine, theirs in wanted):
-            return False
-        if self.after > 0:
-            self.after -= 1
-            return False
-        self.times -= 1
-        return True
 
 
 class Executor(Protocol):
@@ -473,3 +391,6 @@ def _merged(old: Any, new: Any) -> Any:
         else:
             result[key] = _merged(result.get(key), value)
     return result
+
+
+__all__ = ["DEFAULT_KINDS", "Call", "Executor", "FakeCluster", "FakeListing", "Fault", "run_nothing"]

@@ -1,7 +1,9 @@
 """The web front of the sample shop: one page that shows its settings and how many visits it had. Its state is in memory.
 
-    python -m becalm.sandbox.samples.front --settings /etc/shop --ready /run/shop/ready
+python -m becalm.sandbox.samples.front --settings /etc/shop --ready /run/shop/ready
 """
+
+# ruff: noqa: T201  (a program whose output is its log)
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Page(BaseHTTPRequestHandler):
     settings: Path
     visits = 0
 
-    def do_GET(self) -> None:  # noqa: N802  (the name that http.server calls)
+    def do_GET(self) -> None:
         """Send the page."""
         Page.visits += 1
         title = _text(self.settings / "title", "Shop")

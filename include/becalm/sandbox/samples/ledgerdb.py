@@ -9,6 +9,8 @@ A transaction is appended to `ledger.log` first and reaches `index.json` second,
 made while it was frozen is. It needs nothing of Becalm.
 """
 
+# ruff: noqa: T201  (a command line)
+
 from __future__ import annotations
 
 import argparse
@@ -94,6 +96,11 @@ class Ledger:
             (data / name).unlink(missing_ok=True)
         self._write_index()
 
+    def close(self) -> None:
+        """Let the folder go, as the end of the process does."""
+        self._log.close()
+        self._lock.close()
+
     def transact(self) -> None:
         """Write one transaction: the ledger first, the index second."""
         sender, receiver = secrets.SystemRandom().sample(ACCOUNTS, 2)
@@ -145,6 +152,7 @@ def serve(data: Path) -> int:
         end = time.monotonic() + PAUSE_SECONDS
         while not ending and time.monotonic() < end and not (data / "freeze.request").exists():
             time.sleep(LOOK_SECONDS)
+    ledger.close()
     print(f"ledger of {ledger.book.transactions} transactions is closed", flush=True)
     return 0
 
