@@ -51,6 +51,7 @@ from becalm.kube.pods import PodMover
 from becalm.model import Consistency, MoverSpec, VolumeUse
 from becalm.repository import lease
 from becalm.repository.check import check
+from becalm.repository.format import Layout
 from becalm.repository.reader import init_repository, open_repository
 from becalm.storage import open_store
 from becalm.testing.sandbox import SandboxHandle, running_sandbox
@@ -257,10 +258,10 @@ def test_one_application_of_several_that_fails(shop: World) -> None:
 
 
 def test_one_volume_of_several_whose_cut_fails(world: World) -> None:
-    """The storage refuses one snapshot; the other volume and the objects are captured."""
+    """One snapshot is refused; the other volume and the objects are captured."""
     world.make_repository()
     world.application(claims=("data", "more"))
-    world.sandbox.faults(fail_snapshots=1)
+    world.sandbox.faults(requests=[{"match": "^POST .*/volumesnapshots", "status": 422, "times": 1}])
     outcome = world.protect()
     refused_partial(outcome)
 
@@ -268,6 +269,20 @@ def test_one_volume_of_several_whose_cut_fails(world: World) -> None:
     assert (outcome.committed.volumes, len(outcome.committed.missing)) == (1, 1)
     assert "not cut" in outcome.committed.missing[0].message
     assert world.remains(before=1) == Remains()
+
+
+def test_a_storage_that_cuts_nothing(shop: World) -> None:
+    """The objects are captured, the volume is named with the storage's own words, and the freeze is not prolonged."""
+    shop.timeout = "2s"
+    shop.sandbox.faults(fail_snapshots=1000)
+    outcome = shop.protect()
+    refused_partial(outcome)
+
+    assert outcome.committed is not None
+    assert (outcome.committed.volumes, outcome.committed.consistency) == (0, Consistency.CRASH)
+    assert "CreateSnapshot" in outcome.committed.missing[0].message
+    assert shop.longest_freeze() <= 2 + SLACK
+    assert shop.remains(before=1) == Remains()
 
 
 def test_one_volume_of_several_whose_mover_ends_without_a_result(world: World) -> None:
@@ -443,11 +458,10 @@ def test_a_repository_that_is_replaced_while_a_run_is_at_work(shop: World) -> No
 
     def replaced() -> None:
         target = shop.folder / "target" / shop.name
-        held = shop.store.get("becalm/lease.json") if any(True for _ in shop.store.list("becalm/lease")) else b""
+        held = shop.store.get(Layout.LEASE)
         target.rename(shop.folder / "old")
         shop.make_repository()
-        if held:
-            shop.store.put("becalm/lease.json", held)
+        shop.store.put(Layout.LEASE, held)
 
     error = fails(shop, OtherRepository, progress=shop.at("commit", replaced))
 

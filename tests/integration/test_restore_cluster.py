@@ -324,7 +324,7 @@ def test_a_volume_comes_back_before_the_pod_that_mounts_it(small_world: World) -
     assert [str(finding) for finding in (*report.failures, *verified.failures)] == []
     assert (verified.volumes, len(report.volumes)) == (1, 1)
     eventually(lambda: b"hello from before" in b"".join(logs_of(world, "reader")))
-    assert list(world.cluster.list(POD, namespace=world.name, labels="becalm.dev/role=mover")) == []
+    assert list(world.cluster.list(POD, namespace=world.name, labels="becalm.dev/role=restore")) == []
     assert world.cluster.get(CLAIM, "data", namespace=world.name)["metadata"]["annotations"]["becalm.dev/filled"] == plan.volumes[0].tree
 
     world.recording.writes.clear()

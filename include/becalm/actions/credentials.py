@@ -10,7 +10,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from becalm.errors import AlreadyExists
-from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, Verb, owned_by
+from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, ROLE_RESTORE, Verb, owned_by
 from becalm.kube.kinds import SECRET
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PASSWORD_KEY = "password"  # noqa: S105  (the name of the key, not a password)
 ROLE = "mover"
-RESTORE_ROLE = "restore"
-"""The role of a restore's Secret. A restore holds no lease, so what clears up after dead runs must not take it for one of theirs."""
+RESTORE_ROLE = ROLE_RESTORE
+"""The role of a restore's Secret."""
 
 
 def secret_name(run: str) -> str:

@@ -63,7 +63,11 @@ def resolve(hook: HookPlan, claims: frozenset[VolumeRef], pods: Iterable[Manifes
     if not found and not missing:
         meant = f"the pod {hook.pod}" if hook.pod else f"a pod with {hook.labels}"
         missing.append(
-            HookMissing(f"there is no running {meant.removeprefix('a ').removeprefix('the ')}", where=f"{hook.name} in {hook.namespace}")
+            HookMissing(
+                f"there is no running {meant.removeprefix('a ').removeprefix('the ')}",
+                where=f"{hook.name} in {hook.namespace}",
+                hint="start the pod, mend what the hook selects, or allow onFailure: crash-consistent",
+            )
         )
     return Resolved(places=tuple(found), missing=tuple(missing))
 

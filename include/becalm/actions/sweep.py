@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from becalm.actions import credentials
 from becalm.errors import NotFound
-from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_RUN, MANAGER
+from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE
 from becalm.kube.kinds import CLAIM, POD, SECRET, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.kube.snapshots import discard
 from becalm.model import Finding
@@ -43,11 +43,11 @@ def sweep(policy: str, ports: Ports, *, run: str = "", keep_run: str = "") -> tu
 
 
 def runs(policy: str, ports: Ports) -> set[str]:
-    """Return the keys of the policy's runs that have left something."""
+    """Return the keys of the policy's runs that have left something. Restores are not runs: they hold no lease, and clear up themselves."""
     found: set[str] = set()
     for kind in KINDS:
         try:
-            for item in ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_POLICY}={policy}"):
+            for item in ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_POLICY}={policy},{LABEL_ROLE}!={ROLE_RESTORE}"):
                 found.add((item["metadata"].get("labels") or {}).get(LABEL_RUN, ""))
         except NotFound:
             continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
@@ -17,8 +16,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from becalm.actions.handover import Ports, Settings, silent
+from becalm.actions.password import read_reference
 from becalm.clock import SystemClock
 from becalm.errors import NotFound, UsageError
+from becalm.storage import CREDENTIALS
 
 if TYPE_CHECKING:
     from becalm.actions.handover import Progress
@@ -26,18 +27,7 @@ if TYPE_CHECKING:
     from becalm.kube.base import Cluster
     from becalm.policy.spec import ProtectionPolicy
 
-STORE_VARIABLES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-    "AWS_CA_BUNDLE",
-    "BECALM_S3_ADDRESSING",
-)
-"""How the store's credentials and endpoint are called, for us and in a mover's Secret."""
-
-ENVIRONMENT = ("BECALM_NAMESPACE", "BECALM_MOVER_IMAGE", "BECALM_MOVER_ENDPOINT_URL", "KUBECONFIG", *STORE_VARIABLES)
+ENVIRONMENT = ("BECALM_NAMESPACE", "BECALM_MOVER_IMAGE", "BECALM_MOVER_ENDPOINT_URL", "KUBECONFIG", *CREDENTIALS)
 """The variables of the environment that are read where no connection says otherwise."""
 
 NOT_CARRIED_OUT = (
@@ -148,7 +138,7 @@ def connect_cluster(access: ClusterAccess, clock: Clock) -> Cluster:
 def store_access(name: str | None) -> StoreAccess:
     """Read an `aws` connection; without one, the environment. Raises NotFound, UsageError."""
     if name is None:
-        given = {key: variable(key) for key in STORE_VARIABLES if variable(key)}
+        given = {key: variable(key) for key in CREDENTIALS if variable(key)}
         return _for_movers(given, variable("BECALM_MOVER_ENDPOINT_URL"))
     connection = get_connection(name, kind="aws", for_what="spec.target.connection")
     extra: dict[str, Any] = connection.extra_dejson
@@ -169,9 +159,7 @@ def store_access(name: str | None) -> StoreAccess:
     )
     if not (found[0] and found[1]):
         raise UsageError("there is no access key", where=f"connection {name}", hint="login is the key's id, password the secret key")
-    return _for_movers(
-        {key: str(value) for key, value in zip(STORE_VARIABLES, found, strict=True) if value}, extra.get("mover_endpoint_url")
-    )
+    return _for_movers({key: str(value) for key, value in zip(CREDENTIALS, found, strict=True) if value}, extra.get("mover_endpoint_url"))
 
 
 def _for_movers(ours: dict[str, str], endpoint: object) -> StoreAccess:
@@ -187,19 +175,9 @@ def _authority(verify: object, name: str) -> str:
 
 def read_password(reference: str) -> str:
     """Read the repository's password: `file:/path`, `env:NAME`, or the password of a connection. Raises NotFound, UsageError."""
-    where = f"spec.target.password ({reference})"
-    kind, colon, rest = reference.partition(":")
-    if colon and kind == "file":
-        try:
-            found = Path(rest).read_text(encoding="utf-8").rstrip("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError("the password's file cannot be read", where=where, hint="mount it where the worker runs") from error
-    elif colon and kind == "env":
-        found = variable(rest)
-    else:
-        found = get_connection(reference, kind="", for_what="spec.target.password").password or ""
-    if not found:
-        raise UsageError("the repository's password is empty", where=where, hint="set it; without it no recovery point can be opened")
+    found = read_reference(
+        reference, variable=variable, named=lambda name: get_connection(name, kind="", for_what="spec.target.password").password or ""
+    )
     mask_secret(found)
     return found
 

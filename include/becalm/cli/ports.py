@@ -20,26 +20,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from becalm.actions.handover import Ports, Settings, silent
+from becalm.actions.password import read_reference
 from becalm.clock import SystemClock
 from becalm.errors import UsageError
 from becalm.kube import connect
 from becalm.policy.load import load_file
-from becalm.storage import open_store
+from becalm.storage import CREDENTIALS, open_store
 
 if TYPE_CHECKING:
     from becalm.actions.handover import Progress
     from becalm.policy.spec import ProtectionPolicy
     from becalm.storage.base import ObjectStore
 
-STORE_VARIABLES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-    "AWS_CA_BUNDLE",
-    "BECALM_S3_ADDRESSING",
-)
+PASSWORD = "BECALM_PASSWORD"  # noqa: S105  (the name of a variable)
+"""The variable that stands for a connection's password."""
 
 PolicyFile = Annotated[
     Path | None, typer.Argument(metavar="[POLICY]", help="The policy's file. Without it, say --target, --policy and --password.")
@@ -76,24 +70,25 @@ def environment() -> dict[str, str]:
 def store_credentials() -> dict[str, str]:
     """Return the store's credentials from the environment."""
     given = environment()
-    return {name: given[name] for name in STORE_VARIABLES if given.get(name)}
+    return {name: given[name] for name in CREDENTIALS if given.get(name)}
 
 
 def read_password(reference: str) -> str:
     """Read a repository's password: `env:NAME`, `file:/path`, or, for a connection's name, BECALM_PASSWORD. Raises UsageError."""
     given = environment()
-    kind, colon, rest = reference.partition(":")
-    if kind == "file" and colon:
-        try:
-            return Path(rest).read_text(encoding="utf-8").rstrip("\n")
-        except OSError as error:
-            raise UsageError(
-                f"the password's file cannot be read: {error.strerror}", where=rest, hint="give a file that you can read"
-            ) from error
-    name = rest if kind == "env" and colon else "BECALM_PASSWORD"
-    if not given.get(name):
-        raise UsageError(f"the repository's password is not set: {name} is empty", where=reference, hint=f"export {name}=…")
-    return given[name]
+    return read_reference(reference, variable=lambda name: given.get(name, ""), named=lambda name: _instead_of(name, given))
+
+
+def _instead_of(connection: str, given: dict[str, str]) -> str:
+    """Return the password that stands for a connection's, which this command line does not know. Raises UsageError."""
+    found = given.get(PASSWORD)
+    if not found:
+        raise UsageError(
+            "the policy names a connection for the repository's password, and the command line knows none",
+            where=f"spec.target.password ({connection})",
+            hint=f"export {PASSWORD}=…",
+        )
+    return found
 
 
 def find_place(
@@ -109,8 +104,9 @@ def find_place(
         )
     else:
         url = f"{target.rstrip('/')}/{name}"
-    store = open_store(url, store_credentials(), create=create)
-    return Place(policy=name, url=url, store=store, password=read_password(password or "env:BECALM_PASSWORD")), policy
+    lock = policy.spec.target.lock if policy else None
+    store = open_store(url, store_credentials(), create=create, lock=lock.mode.value if lock else "")
+    return Place(policy=name, url=url, store=store, password=read_password(password or f"env:{PASSWORD}")), policy
 
 
 def build_ports(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from becalm.clock import Deadline
 from becalm.errors import AccessDenied, Conflict, NotFound
-from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, Kind, Verb
+from becalm.kube.base import LABEL_MANAGED, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, Kind, Verb
 from becalm.kube.kinds import CLAIM, POD, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.model import ResourceRef
 
@@ -33,15 +33,17 @@ def discard(
     application_namespaces: Sequence[str] | None = None,
     timeout_seconds: float = 60,
 ) -> tuple[ResourceRef, ...]:
-    """Delete the pods, claims, snapshots and contents of a run in Becalm's namespace, then its snapshots in those of the applications.
+    """Delete the pods, claims, snapshots and contents of a run in Becalm's namespace, then its pods and snapshots in those of the applications.
 
-    Idempotent; what is not there is fine. Without application namespaces all are searched. Returns what is still there when the time is
+    A mover that reads a volume live runs beside the application. Idempotent; what is not there is fine. Without application
+    namespaces all are searched. Returns what is still there when the time is
     over: a next sweep finds it again. Raises: AccessDenied (of a list), and what is transient.
     """
     if not run:
         raise ValueError("a run has a key: without one this would mean the objects of all runs")
     places: list[tuple[Kind, str | None]] = [(POD, namespace), (CLAIM, namespace), (SNAPSHOT, namespace), (SNAPSHOT_CONTENT, None)]
-    places += [(SNAPSHOT, None)] if application_namespaces is None else [(SNAPSHOT, one) for one in dict.fromkeys(application_namespaces)]
+    elsewhere: Sequence[str | None] = [None] if application_namespaces is None else list(dict.fromkeys(application_namespaces))
+    places += [(kind, one) for kind in (POD, SNAPSHOT) for one in elsewhere]
     left: dict[ResourceRef, None] = {}
     for kind, place in places:
         for found in _of_run(cluster, kind, run, namespace=place):
@@ -59,7 +61,9 @@ def discard(
 def _of_run(cluster: Cluster, kind: Kind, run: str, *, namespace: str | None) -> Iterator[Manifest]:
     """Yield the objects of a run; a cluster without snapshots has none."""
     try:
-        yield from cluster.list(kind, namespace=namespace, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_RUN}={run}")
+        yield from cluster.list(
+            kind, namespace=namespace, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_RUN}={run},{LABEL_ROLE}!={ROLE_RESTORE}"
+        )
     except NotFound:
         return
 

@@ -12,7 +12,7 @@ import orjson
 
 from becalm.clock import Deadline, parse_time
 from becalm.errors import AlreadyExists, BecalmError, MoverFailed, NotFound, PermanentError
-from becalm.kube.base import ANNOTATION_VOLUME, LABEL_RUN, MoverState, MoverStatus, Verb, owned_by
+from becalm.kube.base import ANNOTATION_VOLUME, LABEL_RUN, ROLE_RESTORE, MoverState, MoverStatus, Verb, owned_by
 from becalm.kube.kinds import EVENT, POD
 from becalm.model import Direction, MoverResult, VolumeMode, from_payload, payload
 
@@ -75,7 +75,7 @@ def mover_pod(
         "metadata": {
             "name": spec.name,
             "namespace": spec.namespace,
-            "labels": owned_by(policy, spec.run, "mover"),
+            "labels": owned_by(policy, spec.run, ROLE_RESTORE if spec.direction is Direction.RESTORE else "mover"),
             "annotations": {ANNOTATION_VOLUME: str(spec.volume)},
         },
         "spec": pod,

@@ -206,7 +206,11 @@ def unlock(store: ObjectStore, password: str, *, opens: Buffer | None = None) ->
             continue
         tried += 1
         if master is not None and opens is not None and not is_sealed_by(master, opens):
-            damaged = Damaged("the key opens with this password, but the config does not open with the key", where=where)
+            damaged = Damaged(
+                "the key opens with this password, but the config does not open with the key",
+                where=where,
+                hint="put a copy of the config back; without it nothing can be read",
+            )
             foreign = True
         elif master is not None:
             return master, info.key.removeprefix(Layout.KEYS)

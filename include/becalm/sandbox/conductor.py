@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120.0
 USER = "admin"
+LOCAL_SETTINGS = "import sys\n\nfrom becalm.airflow.warm import warm\n\nwarm(sys.argv)\n"
+"""What Airflow imports at the start of each of its processes; deploy/airflow_local_settings.py says the same of an Airflow in production."""
 
 
 def free_port() -> int:
@@ -128,6 +130,7 @@ class Conductor:
         """Start it in a process group of its own, or adopt the one that runs. Raises ClusterUnavailable with the end of its log."""
         if self.running():
             return
+        self._write_local_settings()
         log = self.home / "standalone.log"
         with log.open("ab") as sink:
             process = self._process = subprocess.Popen(
@@ -150,6 +153,12 @@ class Conductor:
                 raise ClusterUnavailable(f"Airflow did not start within {waited:.0f} s", where=str(log), hint=tail)
             report(f"Airflow starts ({waited:.0f} s)")
             time.sleep(0.5)
+
+    def _write_local_settings(self) -> None:
+        """Let the processes that fork tasks import ahead what tasks need."""
+        path = self.home / "config" / "airflow_local_settings.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(LOCAL_SETTINGS)
 
     def stop(self) -> None:
         """Stop it: SIGINT to the parent, which ends its children, then what is left of its group by id."""

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from becalm.storage.s3 import LockMode, S3Store
     from becalm.storage.s3_connection import Addressing
 
-__all__ = ["open_store"]
+__all__ = ["CREDENTIALS", "open_store"]
+
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_CA_BUNDLE",
+    "BECALM_S3_ADDRESSING",
+)
+"""How a store's credentials and its endpoint are called: in an environment, and in a mover's Secret."""
 
 _FORMS = "write s3://bucket/prefix or file:///absolute/path"
 
@@ -33,8 +44,7 @@ def open_store(
 ) -> ObjectStore:
     """Return the store at a URL; it tries transient failures again. Nothing is sent, unless it has to be created.
 
-    `credentials` may hold AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION (or
-    AWS_DEFAULT_REGION), AWS_CA_BUNDLE and BECALM_S3_ADDRESSING (auto, path, virtual). With `create`, a bucket or a folder
+    `credentials` may hold what CREDENTIALS names (BECALM_S3_ADDRESSING is auto, path or virtual), and AWS_DEFAULT_REGION. With `create`, a bucket or a folder
     that is not there is made: a bucket with object lock if `lock` names a mode. `attempts` says how often a transient failure is met
     before it is raised: 5 give up within seconds, 12 within minutes. Raises: UsageError.
     """

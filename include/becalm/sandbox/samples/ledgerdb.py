@@ -135,11 +135,18 @@ class Ledger:
             json.dump(self.book.document(), file)
 
 
+def digests(data: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file as it is found, by its path: what a restore brought, before anything is written."""
+    files = sorted(path for path in data.rglob("*") if path.is_file()) if data.exists() else []
+    return {str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def serve(data: Path) -> int:
     """Write until told to end."""
     ending: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _frame: ending.append(caught))
+    print(f"found {json.dumps(digests(data), sort_keys=True)}", flush=True)
     ledger = Ledger(data)
     print(f"ledger of {ledger.book.transactions} transactions is open", flush=True)
     while not ending:
