@@ -7,7 +7,7 @@ number of its format beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta  # noqa: TC003  (pydantic resolves the annotations at run time)
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Self, TypeAlias, TypeVar
@@ -44,7 +44,9 @@ def from_payload(cls: type[T], document: Payload) -> T:
     try:
         return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key != "format"}, strict=False)
     except ValidationError as error:
-        raise PermanentError(f"what was handed over is not a {cls.__name__}: {error.errors()[0]['msg']}", where=str(error.errors()[0]["loc"])) from error
+        raise PermanentError(
+            f"what was handed over is not a {cls.__name__}: {error.errors()[0]['msg']}", where=str(error.errors()[0]["loc"])
+        ) from error
 
 
 class Consistency(StrEnum):

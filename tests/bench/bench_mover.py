@@ -187,42 +187,69 @@ def round_of(
     return measured
 
 
-def main() -> None:
+def variables() -> dict[str, str]:
+    """Return how the S3 server is reached, as the environment says it."""
+    return {name: os.environ[name] for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+
+
+def find_restic() -> str | None:
+    """Return the restic to compare with: the one that RESTIC names, or the installed one."""
+    return os.environ.get("RESTIC") or shutil.which("restic")
+
+
+def compare(*, size: int, rounds: int, restic: str, work: Path | None = None) -> dict:
+    """Measure both in turns; return the medians, and the ratio of the seconds for each of the three works."""
     import boto3
 
+    credentials = variables()
+    client = boto3.client(
+        "s3",
+        endpoint_url=credentials["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
+    )
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        place = Path(folder)
+        files = place / "files"
+        make_files(files, size)
+        count = sum(len(names) for _, _, names in os.walk(files))
+        measured = [
+            round_of(number, restic=restic, credentials=credentials, files=files, work=place, client=client) for number in range(rounds)
+        ]
+    found: dict = {"size_mebibytes": size, "files": count, "rounds": rounds}
+    for what in ("backup", "unchanged", "restore"):
+        found[what] = {
+            name: dict(
+                zip(
+                    ("seconds", "cpu", "memory"),
+                    (statistics.median(one[what][name][index] for one in measured) for index in range(3)),
+                    strict=True,
+                )
+            )
+            for name in ("becalm", "restic")
+        }
+        ratios = [one[what]["restic"][0] / one[what]["becalm"][0] for one in measured]
+        found[what] |= {"ratio": round(statistics.median(ratios), 2), "ratios": [round(ratio, 2) for ratio in ratios]}
+    return found
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=1024, help="MiB of files")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--restic", default=os.environ.get("RESTIC") or shutil.which("restic"))
+    parser.add_argument("--restic", default=find_restic())
     parser.add_argument("--work", type=Path, default=None, help="a folder with room for three times the size")
     given = parser.parse_args()
-    credentials = {name: os.environ[name] for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    client = boto3.client("s3", endpoint_url=credentials["AWS_ENDPOINT_URL"], region_name="us-east-1")
-    with tempfile.TemporaryDirectory(dir=given.work) as folder:
-        work = Path(folder)
-        files = work / "files"
-        make_files(files, given.size)
-        count = sum(len(names) for _, _, names in os.walk(files))
-        rounds = [
-            round_of(number, restic=given.restic, credentials=credentials, files=files, work=work, client=client)
-            for number in range(given.rounds)
-        ]
-    summary = {}
-    print(f"{given.size} MiB in {count} files, {os.cpu_count()} processors, {given.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    found = compare(size=given.size, rounds=given.rounds, restic=given.restic, work=given.work)
+    print(f"{given.size} MiB in {found['files']} files, {os.cpu_count()} processors, {given.rounds} rounds, load {os.getloadavg()[0]:.1f}")
     print(f"{'':10} {'':8} {'seconds':>9} {'MiB/s':>8} {'cpu s':>8} {'peak MiB':>9}")
     for what in ("backup", "unchanged", "restore"):
-        medians = {
-            name: [statistics.median(one[what][name][index] for one in rounds) for index in range(3)] for name in ("becalm", "restic")
-        }
-        for name, (seconds, processor, memory) in medians.items():
-            print(f"{what:10} {name:8} {seconds:9.2f} {given.size / seconds:8.0f} {processor:8.2f} {memory:9.0f}")
-        ratio = statistics.median(one[what]["restic"][0] / one[what]["becalm"][0] for one in rounds)
-        summary[what] = {
-            "ratio": round(ratio, 2),
-            **{name: dict(zip(("seconds", "cpu", "memory"), values, strict=True)) for name, values in medians.items()},
-        }
-        print(f"{'':10} ratio {ratio:.2f}")
-    print(json.dumps({"size_mebibytes": given.size, "files": count, "rounds": given.rounds, **summary}))
+        for name in ("becalm", "restic"):
+            one = found[what][name]
+            print(f"{what:10} {name:8} {one['seconds']:9.2f} {given.size / one['seconds']:8.0f} {one['cpu']:8.2f} {one['memory']:9.0f}")
+        print(f"{'':10} ratio {found[what]['ratio']:.2f}")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The applications that the end-to-end tests protect: a PostgreSQL under constant writes, a volume of many small files, and a
-namespace's worth of objects around them."""
+namespace's worth of objects around them.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +59,14 @@ def database(image: str) -> list[Manifest]:
     """PostgreSQL in a StatefulSet, with a writer beside it that commits one transaction after the other."""
     mount = [{"name": "data", "mountPath": "/data"}]
     containers = [
-        {"name": "db", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["bash", "-c", INIT], "volumeMounts": mount, "securityContext": {"privileged": True}},
+        {
+            "name": "db",
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["bash", "-c", INIT],
+            "volumeMounts": mount,
+            "securityContext": {"privileged": True},
+        },
         {"name": "writer", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["bash", "-c", WRITER]},
     ]
     for container in containers:
@@ -66,7 +74,13 @@ def database(image: str) -> list[Manifest]:
     labels = {"app": "orders-db"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": containers, "terminationGracePeriodSeconds": 2}}
     claims = [{"metadata": {"name": "data"}, "spec": claim("data")["spec"]}]
-    spec = {"serviceName": "orders-db", "replicas": 1, "selector": {"matchLabels": labels}, "template": template, "volumeClaimTemplates": claims}
+    spec = {
+        "serviceName": "orders-db",
+        "replicas": 1,
+        "selector": {"matchLabels": labels},
+        "template": template,
+        "volumeClaimTemplates": claims,
+    }
     service = {"clusterIP": "None", "selector": labels, "ports": [{"name": "sql", "port": 5432}]}
     return [
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders-db"}, "spec": service},
@@ -86,8 +100,17 @@ def files(image: str, *, directories: int, per_directory: int) -> list[Manifest]
         "volumeMounts": [{"name": "files", "mountPath": "/files"}],
         "readinessProbe": {"exec": {"command": ["test", "-e", "/files/done"]}, "periodSeconds": 1},
     }
-    pod = {"containers": [container], "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "files"}}], "terminationGracePeriodSeconds": 1}
-    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "strategy": {"type": "Recreate"}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "files"}}],
+        "terminationGracePeriodSeconds": 1,
+    }
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": labels},
+        "strategy": {"type": "Recreate"},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
     return [claim("files"), {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "files", "labels": labels}, "spec": spec}]
 
 
@@ -106,7 +129,12 @@ def definition(group: str) -> Manifest:
 
 def configuration(group: str) -> list[Manifest]:
     """The state that no repository holds: Secrets, a certificate, a CronJob, custom resources, roles."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "payment"}, "data": {"key": base64.b64encode(b"s3cr3t\x00\xff").decode()}}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "payment"},
+        "data": {"key": base64.b64encode(b"s3cr3t\x00\xff").decode()},
+    }
     tls_data = {"tls.crt": base64.b64encode(b"certificate").decode(), "tls.key": base64.b64encode(b"key").decode()}
     job = {"containers": [{"name": "report", "image": BUSYBOX, "command": ["true"]}], "restartPolicy": "Never"}
     cron = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": {"template": {"spec": job}}}}
@@ -114,17 +142,38 @@ def configuration(group: str) -> list[Manifest]:
     subjects = [{"kind": "ServiceAccount", "name": "shopkeeper"}]
     role_ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"}
     campaigns = [
-        {"apiVersion": f"{group}/v1", "kind": "Campaign", "metadata": {"name": f"spring-{number}"}, "spec": {"discount": number, "nested": {"list": [1, "two", None]}}}
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "Campaign",
+            "metadata": {"name": f"spring-{number}"},
+            "spec": {"discount": number, "nested": {"list": [1, "two", None]}},
+        }
         for number in range(5)
     ]
     return [
         secret,
         {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "shop-tls"}, "data": tls_data},
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "annotations": {"changed-by": "hand"}}, "data": {"theme": "dark"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "settings", "annotations": {"changed-by": "hand"}},
+            "data": {"theme": "dark"},
+        },
         {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly"}, "spec": cron},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "shopkeeper"}},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reader"}, "rules": rules},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "reader"}, "subjects": subjects, "roleRef": role_ref},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "files"}, "ports": [{"port": 80}]}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "reader"},
+            "subjects": subjects,
+            "roleRef": role_ref,
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "files"}, "ports": [{"port": 80}]},
+        },
         *campaigns,
     ]

@@ -32,7 +32,12 @@ def environment() -> dict[str, str]:
     if absent:
         pytest.skip(f"no real cluster and bucket here: {', '.join(absent)} not set")
     image = os.environ.get("BECALM_MOVER_IMAGE", "becalm/mover")
-    return {**{name: os.environ[name] for name in NEEDED}, "BECALM_PASSWORD": PASSWORD, "BECALM_MOVER_ENDPOINT_URL": POD_ENDPOINT, "BECALM_MOVER_IMAGE": image}
+    return {
+        **{name: os.environ[name] for name in NEEDED},
+        "BECALM_PASSWORD": PASSWORD,
+        "BECALM_MOVER_ENDPOINT_URL": POD_ENDPOINT,
+        "BECALM_MOVER_IMAGE": image,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +74,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(environment: dict[str, str], bucket: str, folder: Path) -> Iterator[Conductor]:  # noqa: ARG001
+def airflow(environment: dict[str, str], bucket: str, folder: Path) -> Iterator[Conductor]:
     """An Airflow on PostgreSQL, with connections as an operator of it would make them."""
     policies = folder / "policies"
     policies.mkdir()
     extra = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "mover_endpoint_url": POD_ENDPOINT, "region_name": "us-east-1"}
-    store = {"conn_type": "aws", "login": environment["AWS_ACCESS_KEY_ID"], "password": environment["AWS_SECRET_ACCESS_KEY"], "extra": extra}
+    store = {
+        "conn_type": "aws",
+        "login": environment["AWS_ACCESS_KEY_ID"],
+        "password": environment["AWS_SECRET_ACCESS_KEY"],
+        "extra": extra,
+    }
     cluster_extra = {"kube_config_path": environment["KUBECONFIG"], "becalm_mover_image": environment["BECALM_MOVER_IMAGE"]}
     connections = {
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": cluster_extra}),

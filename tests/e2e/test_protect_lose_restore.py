@@ -103,7 +103,12 @@ def test_a_namespace_under_load_is_protected_lost_and_restored(
     assert set(listed_again) ^ set(listed) == set()
     assert hashed_again == hashed
     database_pod = world.ready(namespace, "app=orders-db")
-    world.shell(namespace, database_pod, "/usr/lib/postgresql/15/bin/pg_amcheck -h 127.0.0.1 -U postgres --install-missing --heapallindexed postgres", container="db")
+    world.shell(
+        namespace,
+        database_pod,
+        "/usr/lib/postgresql/15/bin/pg_amcheck -h 127.0.0.1 -U postgres --install-missing --heapallindexed postgres",
+        container="db",
+    )
     count, highest = ledger(world, namespace, database_pod)
     assert count == highest >= committed_before
 
@@ -111,15 +116,26 @@ def test_a_namespace_under_load_is_protected_lost_and_restored(
     keys = {**environment, "RESTIC_PASSWORD": PASSWORD}
     assert "no errors were found" in restic("check", "--read-data", repository=repository, environment=keys)
     target = folder / "by-restic"
-    restic("restore", point["id"], "--include", f"/volumes/{namespace}/files", "--target", str(target), repository=repository, environment=keys)
-    ours = subprocess.run(["sh", "-c", f"cd {target}/volumes/{namespace}/files && find . -type f -print0 | sort -z | xargs -0 sha256sum"], capture_output=True, text=True, check=True)
+    restic(
+        "restore", point["id"], "--include", f"/volumes/{namespace}/files", "--target", str(target), repository=repository, environment=keys
+    )
+    ours = subprocess.run(
+        ["sh", "-c", f"cd {target}/volumes/{namespace}/files && find . -type f -print0 | sort -z | xargs -0 sha256sum"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ours.stdout.splitlines() == hashed
 
 
 def _pairs(world: World, saved: dict[str, dict]) -> list[tuple[str, dict, dict]]:
     """Return every saved object that a restore brings back, with its living counterpart."""
     pairs = []
-    services = {f"{m['metadata']['namespace']}/{m['metadata']['name']}" for m in saved.values() if m["kind"] == "Service" and m["spec"].get("selector")}
+    services = {
+        f"{m['metadata']['namespace']}/{m['metadata']['name']}"
+        for m in saved.values()
+        if m["kind"] == "Service" and m["spec"].get("selector")
+    }
     for path, manifest in saved.items():
         if left_out(manifest, services=services):
             continue

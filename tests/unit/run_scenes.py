@@ -49,6 +49,7 @@ class Scene:
 
     @property
     def ports(self) -> Ports:
+        """The ports, with the scene's changes."""
         base: dict[str, Any] = {
             "cluster": self.cluster,
             "store": self.store,
@@ -60,9 +61,11 @@ class Scene:
         return Ports(**(base | self.changes))
 
     def begin(self, run_id: str = "a run", trigger: Trigger = Trigger.MANUAL, **rest: Any) -> Begun:
+        """Begin a run."""
         return run.begin(self.policy, run_id=run_id, trigger=trigger, ports=self.ports, **{"run_after": NOON, **rest})
 
     def finish(self, begun: Begun, **rest: Any) -> Any:
+        """Finish a run."""
         return run.finish(begun, policy=self.policy, ports=self.ports, **{"committed": None, **rest})
 
     def tree(self, **files: bytes) -> str:
@@ -75,7 +78,9 @@ class Scene:
             writer.flush()
         return written
 
-    def point(self, *, cut: datetime = NOON, slot: datetime | None = None, complete: bool = True, run_key: str = "other", says: Any = None) -> str:
+    def point(
+        self, *, cut: datetime = NOON, slot: datetime | None = None, complete: bool = True, run_key: str = "other", says: Any = None
+    ) -> str:
         """Write a recovery point and return its id. `says` is what stands in it about itself, if that is not the same."""
         missing = [] if complete else [payload(Finding(where="volumes/shop/data", message="not cut"))]
         document = says if says is not None else {"complete": complete, "missing": missing}
@@ -89,15 +94,19 @@ class Scene:
         return save_snapshot(repository, SnapshotDoc(time=cut, tree=tree, hostname="test", username="becalm", tags=tags_of(point)))
 
     def points(self) -> list[str]:
+        """Return what is visible."""
         return snapshot_ids(open_repository(self.store, PASSWORD))
 
     def leave(self, run_key: str, *, role: str = "cut", policy: str = "shop") -> Manifest:
         """Leave a snapshot of some run in the application's namespace."""
         api = "snapshot.storage.k8s.io/v1"
-        left = an_object(api, "VolumeSnapshot", f"left-{run_key}-{role}", "shop", labels=owned_by(policy, run_key, role), spec={"source": {}})
+        left = an_object(
+            api, "VolumeSnapshot", f"left-{run_key}-{role}", "shop", labels=owned_by(policy, run_key, role), spec={"source": {}}
+        )
         return self.cluster.put(left)
 
     def left(self) -> list[str]:
+        """Return the snapshots that stand in the cluster."""
         return [item["metadata"]["name"] for item in self.cluster.all("volumesnapshots")]
 
     def moved(self, spec: MoverSpec) -> MoverResult | None:

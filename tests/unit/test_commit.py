@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.unit.run_scenes import DATA, MORE, Scene, a_cut, a_thaw, an_export, discovered
 
 from becalm.actions import commit, run
 from becalm.actions.handover import Begun, Committed, VolumePlan
@@ -32,7 +33,6 @@ from becalm.storage.wrappers import Wrapper
 from becalm.testing.builders import a_policy, days
 from becalm.testing.fake_clock import NOON
 from becalm.testing.saved_points import PASSWORD
-from tests.unit.run_scenes import DATA, MORE, Scene, a_cut, a_thaw, an_export, discovered
 
 
 @pytest.fixture
@@ -68,7 +68,12 @@ def description(scene: Scene, committed: Committed) -> Any:
 
 
 def gaps(scene: Scene, **rest: Any) -> list[tuple[str, str]]:
-    facts: dict[str, Any] = {"cuts": [a_cut(scene, "shop", DATA)], "thaws": [a_thaw()], "exports": [an_export()], "results": [a_result(scene)]}
+    facts: dict[str, Any] = {
+        "cuts": [a_cut(scene, "shop", DATA)],
+        "thaws": [a_thaw()],
+        "exports": [an_export()],
+        "results": [a_result(scene)],
+    }
     selection = rest.pop("discovered", discovered("shop"))
     return [(finding.where, finding.message) for finding in commit.missing(selection, **(facts | rest))]
 
@@ -195,9 +200,10 @@ def test_a_run_that_comes_to_more_the_second_time_writes_it_beside(scene: Scene)
 
 def test_packs_and_snapshot_are_locked_as_long_as_the_point_must_live(scene: Scene) -> None:
     """Also the packs that an earlier run had written."""
-    scene.policy = a_policy(target={"url": "s3://b/p", "password": "env:X", "lock": {"mode": "compliance", "days": 14}})
+    scene.policy = a_policy(target={"url": "s3://backups/p", "password": "env:X", "lock": {"mode": "compliance", "days": 14}})
     write(scene, scene.begin())
-    until = {scene.store.head(key).retain_until for key in scene.store.keys() if key.startswith((Layout.DATA, Layout.SNAPSHOTS))}
+    keys = [info.key for prefix in (Layout.DATA, Layout.SNAPSHOTS) for info in scene.store.list(prefix)]
+    until = {scene.store.head(key).retain_until for key in keys}
 
     assert until == {NOON + days(14)}
 
@@ -208,9 +214,8 @@ def test_packs_and_snapshot_are_locked_as_long_as_the_point_must_live(scene: Sce
 def test_a_pack_that_is_gone_is_noticed(scene: Scene) -> None:
     """The error names it, and what to do."""
     begun = scene.begin()
-    before = set(scene.store.keys())
     result = a_result(scene, DATA)
-    (pack,) = [key for key in scene.store.keys() if key.startswith(Layout.DATA) and key not in before]
+    pack, *_ = [info.key for info in scene.store.list(Layout.DATA)]
     rest = {"cuts": [a_cut(scene, "shop", DATA)], "results": [result]}
     scene.store.delete(pack)
     with pytest.raises(Damaged) as caught:
@@ -244,6 +249,7 @@ class Slow(Wrapper):
         self._prefix = prefix
 
     def put(self, key: str, body: Any, **rest: Any) -> Any:
+        """Take long over what begins with the prefix."""
         if key.startswith(self._prefix):
             self._scene.clock.advance(run.LEASE_SECONDS)
         return self._store.put(key, body, **rest)

@@ -6,9 +6,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.unit.run_scenes import Scene
 
 from becalm.actions import run
-from becalm.actions.handover import Application, Committed, FreezeOutcome, FreezeRecord, Frozen, HookOrigin, HookPlan, Thawed, Trigger, Verdict
+from becalm.actions.handover import (
+    Application,
+    Committed,
+    FreezeOutcome,
+    FreezeRecord,
+    Frozen,
+    HookOrigin,
+    HookPlan,
+    Thawed,
+    Trigger,
+    Verdict,
+)
 from becalm.errors import (
     AccessDenied,
     ClusterUnavailable,
@@ -32,7 +44,6 @@ from becalm.testing.faulty_store import Crash
 from becalm.testing.memory_store import MemoryStore
 from becalm.testing.objects import a_pod
 from becalm.testing.saved_points import CHEAP, PASSWORD
-from tests.unit.run_scenes import Scene
 
 NINE, TEN = NOON - hours(3), NOON - hours(2)
 
@@ -290,6 +301,7 @@ class Stuck(Wrapper):
         self._error = error
 
     def put(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
         raise self._error
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.run_scenes import DATA, MORE, Scene, an_export
 
 from becalm.actions import run, upload
 from becalm.actions.handover import Begun, Settings
@@ -14,10 +16,13 @@ from becalm.errors import AlreadyExists, ClusterUnavailable, LeaseLost, MoverFai
 from becalm.kube.base import MoverState, MoverStatus
 from becalm.model import Direction, MoverResult, MoverSpec, VolumeRef
 from becalm.repository import lease
-from becalm.repository.format import Layout
+from becalm.repository.format import Layout, SnapshotDoc
+from becalm.repository.reader import open_repository
+from becalm.repository.snapshots import save_snapshot
+from becalm.repository.tree import lookup
 from becalm.testing.builders import a_policy
 from becalm.testing.fake_mover import FakeMover
-from tests.unit.run_scenes import DATA, MORE, Scene, an_export
+from becalm.testing.saved_points import PASSWORD
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?", fullmatch=True)
 VOLUMES = st.builds(VolumeRef, namespace=NAMES, claim=NAMES)
@@ -49,7 +54,7 @@ def test_names_are_unique_by_volume_and_by_what_is_read_and_fit_a_pod(one: Volum
 
 def test_a_plan_is_stable_and_leaves_out_what_cannot_be_read(scene: Scene) -> None:
     """It names secrets and holds none; the lock of the policy goes with it."""
-    scene.policy = a_policy(target={"url": "s3://b/p", "password": "env:X", "lock": {"mode": "compliance", "days": 14}})
+    scene.policy = a_policy(target={"url": "s3://backups/p", "password": "env:X", "lock": {"mode": "compliance", "days": 14}})
     begun = scene.begin()
     exports = [an_export(DATA), an_export(MORE, error="never bound")]
     plans = [upload.plan(exports, begun, scene.policy, parents={DATA: "f" * 64}) for _ in range(2)]
@@ -57,7 +62,7 @@ def test_a_plan_is_stable_and_leaves_out_what_cannot_be_read(scene: Scene) -> No
 
     assert plans[0] == plans[1]
     assert (spec.direction, spec.volume, spec.namespace, spec.claim) == (Direction.BACK_UP, DATA, "becalm", "export-data")
-    assert (spec.repository, spec.epoch, spec.parent, spec.lock_days) == ("s3://b/p/shop", 1, "f" * 64, 14)
+    assert (spec.repository, spec.epoch, spec.parent, spec.lock_days) == ("s3://backups/p/shop", 1, "f" * 64, 14)
 
 
 def test_a_second_try_that_cut_anew_never_takes_up_the_mover_of_the_first_cut(scene: Scene) -> None:
@@ -71,14 +76,7 @@ def test_a_second_try_that_cut_anew_never_takes_up_the_mover_of_the_first_cut(sc
 def test_the_parent_of_a_volume_is_its_tree_in_the_parent_point(scene: Scene) -> None:
     """A volume that was not there begins anew; the Secret stands in each namespace where movers run."""
     tree = scene.tree(volumes__shop__data__file=b"before")
-    from dataclasses import replace
-
-    from becalm.repository.format import SnapshotDoc
-    from becalm.repository.reader import open_repository
-    from becalm.repository.snapshots import save_snapshot
-    from becalm.repository.tree import lookup
-
-    repository = open_repository(scene.store, "correct horse")
+    repository = open_repository(scene.store, PASSWORD)
     point = save_snapshot(repository, SnapshotDoc(time=scene.clock.now(), tree=tree))
     begun = replace(scene.begin(), parent=point)
     first, second = specs_of(scene, begun, DATA, MORE)
@@ -90,8 +88,6 @@ def test_the_parent_of_a_volume_is_its_tree_in_the_parent_point(scene: Scene) ->
 
 def test_another_repository_at_the_place_is_noticed_before_a_mover_starts(scene: Scene) -> None:
     """Its parents would mean nothing."""
-    from dataclasses import replace
-
     begun = replace(scene.begin(), repository="f" * 64, parent="a" * 64)
 
     with pytest.raises(OtherRepository):
@@ -143,17 +139,20 @@ class Odd(FakeMover):
     last: Any = None
 
     def start(self, spec: MoverSpec) -> str:
+        """Start, or refuse."""
         if self.refuses and spec.volume == DATA:
             raise self.refuses
         return FakeMover.start(self, spec)
 
     def poll(self, handle: str, *, namespace: str) -> MoverStatus:
+        """Answer, or be away."""
         if self.silent_polls:
             self.silent_polls -= 1
             raise ClusterUnavailable("the API server does not answer")
         return FakeMover.poll(self, handle, namespace=namespace)
 
     def result(self, handle: str, *, namespace: str) -> MoverResult | None:
+        """Return the last word, if there is one."""
         spec = next((spec for spec in self.started if spec.name == handle), None)
         return MoverResult(name=handle, run="r", volume=spec.volume, error=self.last) if spec and self.last else None
 
@@ -202,6 +201,7 @@ class Endless(FakeMover):
     """Movers that never end by themselves."""
 
     def poll(self, handle: str, *, namespace: str) -> MoverStatus:
+        """Say that it is at work."""
         return MoverStatus(state=MoverState.RUNNING if handle in self.at_work else MoverState.GONE)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 900
 """How long a pod may wait for its volume, its node and its image. Storage that copies a snapshot is slow."""
+LOOK_SECONDS = 1.0
+"""How often the triggerer asks for the pod: one small request each time. The provider asks every five seconds while a pod starts."""
 LOG_SECONDS = 60
 """How often the log is fetched while the pod runs. Each time costs a worker a few seconds."""
 
@@ -44,6 +46,8 @@ def pod_operator(task: BaseOperator, spec: MoverSpec, *, connection: str, policy
         execution_timeout=task.execution_timeout,
         startup_timeout_seconds=START_SECONDS,
         schedule_timeout_seconds=START_SECONDS,
+        startup_check_interval_seconds=LOOK_SECONDS,
+        poll_interval=LOOK_SECONDS,
         logging_interval=LOG_SECONDS,
         log_events_on_startup=False,
         log_pod_spec_on_failure=False,

@@ -14,11 +14,17 @@ COMPONENTS = frozenset({"scheduler", "celery"})
 """The commands of Airflow whose processes fork tasks."""
 
 MODULES = (
+    "becalm.airflow.loader",
     "becalm.airflow.movers",
     "becalm.airflow.operators",
     "becalm.kube.client",
+    "becalm.kube.wrappers",
     "becalm.storage.s3",
+    "becalm.storage.wrappers",
     "boto3",
+    "boto3.s3.inject",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.empty",
     *(f"becalm.actions.{verb}" for verb in ("run", "discover", "quiesce", "snapshot", "export", "upload", "commit", "prune", "restore")),
 )
 
@@ -35,4 +41,13 @@ def warm(command: list[str]) -> tuple[str, ...]:
             sys.stderr.write(f"becalm: {name} is not imported ahead: {error}\n")
         else:
             done.append(name)
+    if "becalm.storage.s3" in done:
+        _read_s3_model()
     return tuple(done)
+
+
+def _read_s3_model() -> None:
+    """Let boto3 read its description of S3, which every client needs."""
+    from becalm.storage.s3_connection import read_model  # noqa: PLC0415  (only a process that forks tasks does this)
+
+    read_model()

@@ -33,6 +33,6 @@ def verify(  # noqa: PLR0917  (typer reads the options from the signature)
     if damages:
         if json:
             raise typer.Exit(7)
-        raise Damaged(f"{len(damages)} objects are damaged", where=place.url, hint="restore from a copy; do not prune; see docs/runbooks")
+        raise Damaged(f"{len(damages)} objects are damaged", where=place.url, hint="restore from a copy; do not prune; see docs/errors.md")
     if not json:
         console.print("every byte is whole" if read_data else "the structure is whole; --read-data would read every byte too")

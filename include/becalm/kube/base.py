@@ -146,12 +146,26 @@ class Cluster(Protocol):
         """
 
     def delete(
-        self, kind: Kind, name: str, *, namespace: str | None = None, uid: str = "", propagation: str = "Background", grace_seconds: int | None = None
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str = "",
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
     ) -> bool:
         """Ask for the deletion of one object, of that uid only if one is given. False: it was not there. Raises: Conflict (another uid)."""
 
     def watch(
-        self, kind: Kind, *, namespace: str | None = None, fields: str = "", labels: str = "", revision: str = "", timeout_seconds: float = 60
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        fields: str = "",
+        labels: str = "",
+        revision: str = "",
+        timeout_seconds: float = 60,
     ) -> Iterator[Event]:
         """Yield events from a revision on, until the time is over. Raises: RevisionGone."""
 

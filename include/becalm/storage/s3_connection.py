@@ -172,6 +172,15 @@ def _session() -> Any:
     return Session()
 
 
+def read_model() -> None:
+    """Let boto3 read its description of S3 now: clients of this process, and of those forked from it, are then made in milliseconds.
+
+    Nothing is sent, and no credentials are looked for.
+    """
+    with _SESSION_LOCK:
+        _session().client("s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none")  # noqa: S106  (no secret)
+
+
 def _answer(operation: str, reply: Reply) -> Answer:
     metadata = reply.get("ResponseMetadata", {})
     wait = metadata.get("HTTPHeaders", {}).get("retry-after", "")

@@ -33,7 +33,12 @@ def run(
 ) -> None:
     """Protect a sample application, lose it, restore it, and compare."""
     began = time.monotonic()
-    stage = Stage(folder=folder.resolve() / _scene(kubeconfig, target), dags=dags.resolve(), kubeconfig=kubeconfig and str(Path(kubeconfig).resolve()), target=target)
+    stage = Stage(
+        folder=folder.resolve() / _scene(kubeconfig, target),
+        dags=dags.resolve(),
+        kubeconfig=kubeconfig and str(Path(kubeconfig).resolve()),
+        target=target,
+    )
     try:
         equal = Story(stage, os.environ, screen).tell()
     finally:

@@ -52,7 +52,9 @@ class Comparison:
 def compare_objects(repository: Repository, tree: str, cluster: Cluster, into: Comparison) -> None:
     """Compare every saved object with the living one; count those that no restore brings back, with the reason."""
     saved = Source.open(repository, tree).contents(lambda _: True).objects
-    selecting = {f"{one.ref.namespace}/{one.ref.name}" for one in saved if one.manifest["kind"] == "Service" and one.manifest["spec"].get("selector")}
+    selecting = {
+        f"{one.ref.namespace}/{one.ref.name}" for one in saved if one.manifest["kind"] == "Service" and one.manifest["spec"].get("selector")
+    }
     met = []
     for one in saved:
         row = into.rows.setdefault(one.manifest["kind"], Row())

@@ -94,10 +94,17 @@ class Stage:
     def _connections(self) -> dict[str, str]:
         """Return Airflow's connections, as an operator of it would make them."""
         given = os.environ
-        cluster = {"kube_config_path": self.kubeconfig_path, **({"becalm_mover_image": image} if (image := given.get("BECALM_MOVER_IMAGE")) else {})}
+        cluster = {
+            "kube_config_path": self.kubeconfig_path,
+            **({"becalm_mover_image": image} if (image := given.get("BECALM_MOVER_IMAGE")) else {}),
+        }
         connections = {CLUSTER: {"conn_type": "kubernetes", "extra": cluster}}
         if self.target:
-            extra = {"endpoint_url": given.get("AWS_ENDPOINT_URL"), "mover_endpoint_url": given.get("BECALM_MOVER_ENDPOINT_URL"), "region_name": given.get("AWS_REGION")}
+            extra = {
+                "endpoint_url": given.get("AWS_ENDPOINT_URL"),
+                "mover_endpoint_url": given.get("BECALM_MOVER_ENDPOINT_URL"),
+                "region_name": given.get("AWS_REGION"),
+            }
             keys = {"login": given.get("AWS_ACCESS_KEY_ID"), "password": given.get("AWS_SECRET_ACCESS_KEY")}
             connections["becalm_s3"] = {"conn_type": "aws", **keys, "extra": {name: value for name, value in extra.items() if value}}
         variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in connections.items()}

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from becalm.errors import BecalmError, NotFound, PermanentError
@@ -22,6 +21,8 @@ from becalm.storage import CREDENTIALS, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from rich.console import Console
 
     from becalm.model import Manifest
 
@@ -149,7 +150,9 @@ class Story:
     def _transactions(self) -> int:
         """Count the lines of the ledger, in the pod."""
         try:
-            done = self.cluster.exec(self.stage.namespace, DATABASE, container="db", command=["sh", "-c", f"wc -l < {DATA}/ledger.log"], timeout_seconds=10)
+            done = self.cluster.exec(
+                self.stage.namespace, DATABASE, container="db", command=["sh", "-c", f"wc -l < {DATA}/ledger.log"], timeout_seconds=10
+            )
         except BecalmError:
             return 0
         return int(done.stdout) if done.exit_code == 0 and done.stdout.strip().isdigit() else 0
@@ -220,4 +223,3 @@ class Story:
         table.add_row("file", str(same), "\n".join(found.wrong_files) or "-", f"{found.bytes} bytes, as the restarted database found them")
         self.screen.print(table)
         self.screen.print(f"not compared, since a server assigns it: {', '.join(found.rules)}", markup=False, style="dim")
-
