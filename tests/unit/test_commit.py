@@ -10,6 +10,7 @@ import pytest
 from tests.unit.run_scenes import DATA, MORE, Scene, a_cut, a_thaw, an_export, discovered
 
 from becalm.actions import commit, run
+from becalm.actions import description as described
 from becalm.actions.handover import Begun, Committed, VolumePlan
 from becalm.catalog.points import points
 from becalm.errors import (
@@ -75,7 +76,7 @@ def gaps(scene: Scene, **rest: Any) -> list[tuple[str, str]]:
         "results": [a_result(scene)],
     }
     selection = rest.pop("discovered", discovered("shop"))
-    return [(finding.where, finding.message) for finding in commit.missing(selection, **(facts | rest))]
+    return [(finding.where, finding.message) for finding in described.missing(selection, **(facts | rest))]
 
 
 def test_nothing_is_missing_where_every_volume_has_its_tree(scene: Scene) -> None:
@@ -124,7 +125,7 @@ def test_whatever_was_selected_and_is_not_there_is_named(scene: Scene) -> None:
 def test_a_point_promises_what_its_weakest_application_does(scene: Scene, labels: Any, volumes: Any, expected: Consistency) -> None:
     """And says why it promises no more."""
     cuts = [a_cut(scene, name, *([volume] if volume else [])) for name, volume in volumes.items()]
-    label, reasons = commit.consistency(cuts, [a_thaw(name, given, reasons=("late",)) for name, given in labels.items()])
+    label, reasons = described.consistency(cuts, [a_thaw(name, given, reasons=("late",)) for name, given in labels.items()])
 
     assert label is expected
     assert bool(reasons) is (expected is Consistency.CRASH)

@@ -10,10 +10,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import orjson
-
 import becalm
 from becalm.actions import run
+from becalm.actions.description import consistency, context, describe, missing
 from becalm.actions.handover import Committed
 from becalm.catalog.points import points, tags_of
 from becalm.errors import (
@@ -29,8 +28,7 @@ from becalm.errors import (
     StoreReadOnly,
     WrongPassword,
 )
-from becalm.kube.base import Kind
-from becalm.model import Consistency, Finding, RecoveryPoint, VolumeRef, VolumeUse, payload
+from becalm.model import RecoveryPoint
 from becalm.repository.check import check_tree
 from becalm.repository.format import SnapshotDoc
 from becalm.repository.lease import Fence
@@ -44,12 +42,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from becalm.actions.handover import Begun, Cut, Discovered, Exported, Ports, Thawed
-    from becalm.model import Manifest, MoverResult
+    from becalm.model import MoverResult
     from becalm.policy.spec import ProtectionPolicy
     from becalm.repository.reader import Repository
-
-POINT_FORMAT = 1
-"""The format of `recovery-point.json` (docs/FORMAT.md)."""
 
 FENCE_MARGIN_SECONDS = 60.0
 OF_THE_TARGET: dict[str, type[BecalmError]] = {
@@ -57,62 +52,6 @@ OF_THE_TARGET: dict[str, type[BecalmError]] = {
     for cls in (AccessDenied, BucketMissing, LeaseLost, NoRepository, OtherRepository, StoreFull, StoreReadOnly, WrongPassword)
 }
 """Errors of a mover that are no volume's fault: with them nothing of the run may become visible."""
-
-NODES = Kind(group="", version="v1", resource="nodes", kind="Node", namespaced=False)
-
-
-def missing(
-    discovered: Discovered,
-    *,
-    cuts: Sequence[Cut],
-    thaws: Sequence[Thawed],
-    exports: Sequence[Exported],
-    results: Sequence[MoverResult],
-    failures: Mapping[str, str] | None = None,
-) -> tuple[Finding, ...]:
-    """Name everything that was selected and not captured, or not wholly. Pure. `failures` says why, by application, where it is known."""
-    why = failures or {}
-    found = list(discovered.findings)
-    cut_names = {cut.application for cut in cuts}
-    found += [
-        Finding(where=name, message="not captured: " + why[name])
-        if name in why
-        else Finding(where=name, message="the application was not captured", remedy="see the tasks of this application in the run")
-        for name in (application.name for application in discovered.applications)
-        if name not in cut_names
-    ]
-    found += [Finding(where=name, message=message) for name, message in why.items() if name in cut_names]
-    found += [finding for cut in cuts for finding in cut.findings]
-    found += [_lost(volume.plan.volume, f"not cut: {volume.error}") for cut in cuts for volume in cut.volumes if volume.error]
-    found += [_lost(export.volume, f"not readable: {export.error}") for export in exports if export.error]
-    found += [_lost(result.volume, f"not uploaded: {result.error}") for result in results if result.error]
-    found += [finding for result in results for finding in result.unreadable]
-    answered = {export.volume for export in exports if export.error} | {result.volume for result in results}
-    wanted = {volume.plan.volume for cut in cuts for volume in cut.volumes if not volume.error and volume.plan.use is not VolumeUse.SKIP}
-    found += [_lost(volume, "no mover answered for it") for volume in sorted(wanted - answered)]
-    found += [
-        Finding(
-            where=thawed.application, message="is not confirmed thawed: " + "; ".join(thawed.reasons), remedy="look at the application now"
-        )
-        for thawed in thaws
-        if not thawed.confirmed
-    ]
-    return tuple(found)
-
-
-def _lost(volume: VolumeRef, message: str) -> Finding:
-    return Finding(where=f"volumes/{volume}", message=message)
-
-
-def consistency(cuts: Sequence[Cut], thaws: Sequence[Thawed]) -> tuple[Consistency, tuple[str, ...]]:
-    """Return the label of the whole point: that of its weakest application with volumes. Pure."""
-    label_of = {thawed.application: thawed for thawed in thaws}
-    with_volumes = [cut.application for cut in cuts if any(not volume.error for volume in cut.volumes)]
-    weak = [name for name in with_volumes if name not in label_of or label_of[name].consistency is not Consistency.APPLICATION]
-    if with_volumes and not weak:
-        return Consistency.APPLICATION, ()
-    reasons = [f"{name}: {'; '.join(label_of[name].reasons) if name in label_of else 'its thaw was not confirmed'}" for name in weak]
-    return Consistency.CRASH, tuple(reasons) or ("no volume was captured",)
 
 
 def execute(
@@ -158,7 +97,7 @@ def execute(
     best = max(earlier, key=lambda point: (point.complete, point.cut), default=None)
     if best and (best.complete or not facts.complete):
         return _written(repository, best, facts)
-    document = _describe(
+    document = describe(
         begun, facts, why=why, discovered=discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, policy=policy
     )
     tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=until)
@@ -231,42 +170,6 @@ def _snapshot(point: RecoveryPoint, begun: Begun) -> SnapshotDoc:
     )
 
 
-def _describe(
-    begun: Begun,
-    facts: Committed,
-    *,
-    why: tuple[str, ...],
-    discovered: Discovered,
-    cuts: Sequence[Cut],
-    thaws: Sequence[Thawed],
-    exports: Sequence[Exported],
-    results: Sequence[MoverResult],
-    policy: ProtectionPolicy,
-) -> bytes:
-    """Return `recovery-point.json`: what this point is, what it holds, and what it does not."""
-    document = {
-        "format": POINT_FORMAT,
-        "written_by": f"becalm {becalm.__version__}",
-        "policy": {
-            "name": policy.name,
-            "digest": policy.digest,
-            "document": policy.model_dump(mode="json", by_alias=True, exclude_none=True),
-        },
-        "run": payload(begun),
-        "cluster": {"uid": discovered.cluster_uid, "version": discovered.server_version},
-        "complete": facts.complete,
-        "consistency": {"label": facts.consistency, "reasons": why},
-        "missing": [payload(finding) for finding in facts.missing],
-        "excluded": [payload(item) for item in (*discovered.excluded, *(item for cut in cuts for item in cut.excluded))],
-        "applications": [payload(cut) for cut in cuts],
-        "thaws": [payload(thawed) for thawed in thaws],
-        "exports": [payload(export) for export in exports],
-        "volumes": [payload(result) for result in results],
-        "counts": {"objects": facts.objects, "volumes": facts.volumes, "bytes": facts.bytes_total, "bytes_added": facts.bytes_added},
-    }
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-
-
 def _join(
     repository: Repository, document: bytes, *, cuts: Sequence[Cut], uploaded: Sequence[MoverResult], ports: Ports, until: datetime | None
 ) -> str:
@@ -278,7 +181,7 @@ def _join(
         for result in uploaded:
             root = decode_node(result.root) if result.root else None
             builder.add_tree(f"volumes/{result.volume}", result.tree, like=root)
-        for path, content in _context(ports):
+        for path, content in context(ports):
             builder.add_bytes(f"endpoints/{path}", content)
         own = builder.write(writer)
         writer.flush()  # what is joined is read
@@ -286,22 +189,6 @@ def _join(
         tree = join(repository, writer, [*(cut.resources_tree for cut in newest_last), own])
         writer.flush()
     return tree
-
-
-def _context(ports: Ports) -> list[tuple[str, bytes]]:
-    """Return what helps to understand a point later: what was served, and the nodes. Rights to it are not needed for a backup."""
-    served = ports.cluster.discover()
-    kinds = [
-        {"group": k.group, "version": k.version, "resource": k.resource, "kind": k.kind, "namespaced": k.namespaced} for k in served.kinds
-    ]
-    context = [
-        ("discovery.json", orjson.dumps({"version": served.server_version, "uid": served.uid, "kinds": kinds, "failures": served.failures}))
-    ]
-    try:
-        nodes: list[Manifest] = list(ports.cluster.list(NODES))
-    except AccessDenied:
-        return context
-    return [*context, ("nodes.json", orjson.dumps(nodes))]
 
 
 def _all_there(repository: Repository, tree: str, ports: Ports, until: datetime | None) -> None:

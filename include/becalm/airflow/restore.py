@@ -6,6 +6,7 @@ saved. A run ends after the plan, unless its form says `dry_run: false`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +94,9 @@ class RestoreTask(BaseOperator):
         with airflow_failures():
             return self.act(context)
 
+    @abstractmethod
     def act(self, context: Context) -> Any:
         """Do this task's part, with Becalm's own errors."""
-        raise NotImplementedError
 
     def open(self, context: Context, *, point: str = "") -> tuple[RestoreRequest, Ports]:
         """Read the form, with the recovery point that the plan pinned. Raises UsageError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,9 +43,9 @@ class BecalmOperator(BaseOperator):
         with airflow_failures():
             return self.act(context, Handed(context))
 
+    @abstractmethod
     def act(self, context: Context, handed: Handed) -> Any:
         """Do this task's part, with Becalm's own errors."""
-        raise NotImplementedError
 
     def load_policy(self, begun: Begun | None = None) -> ProtectionPolicy:
         """Read the policy's file. Raises PolicyError: it is gone, broken, or not the one that the run began with."""
@@ -81,9 +82,9 @@ class ApplicationOperator(BecalmOperator):
         context["app_name"] = application.name  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
         return self.protect(application, handed, demand(handed.begun()))
 
+    @abstractmethod
     def protect(self, application: Application, handed: Handed, begun: Begun) -> Payload:
         """Do this task's part for the application."""
-        raise NotImplementedError
 
 
 def demand(found: T | None, what: str = "the run did not begin") -> T:
