@@ -4,7 +4,8 @@
 # make e2e     the same procedure on the cluster of KUBECONFIG, with the bucket server of AWS_ENDPOINT_URL
 # make bench   measure, beside restic, and write docs/BENCHMARKS.md
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The interpreter itself, not a shim of it: uv makes the environment anew whenever it is told another path.
+PYTHON ?= $(shell (python3.11 -c 'import os, sys; print(os.path.realpath(sys.executable))' || python3 -c 'import os, sys; print(os.path.realpath(sys.executable))') 2>/dev/null)
 UV := .tools/bin/uv
 RUN := .venv/bin/python
 STAY ?= 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -228,6 +228,8 @@ class MoverSpec:
     """Restoring: the entry of the volume's own directory (restic's JSON of a node), for its owner, mode and times."""
     lock_days: int = 0
     """Backing up: how long each object written is locked; nothing is no lock."""
+    lock_mode: Literal["", "compliance", "governance"] = ""
+    """Backing up: how strictly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import typer.main
 import yaml
 
 from becalm import errors
+from becalm.actions.run import LEASE_SECONDS
 from becalm.cli.app import app
 from becalm.cli.reference import ALWAYS
 from becalm.cli.reference import render as render_commands
@@ -22,6 +23,8 @@ from becalm.kube.base import HOOK_ANNOTATION, LABEL_MANAGED, LABEL_POLICY, LABEL
 from becalm.kube.resources import NEVER
 from becalm.policy.load import load
 from becalm.policy.reference import render as render_policy
+from becalm.quiesce.command import THAW_SECONDS
+from becalm.quiesce.deadman import FOLDERS
 from becalm.repository.format import Layout
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +216,15 @@ def test_what_is_never_restored_is_told() -> None:
     told = {words(line[0])[0]: line[1] for line in rows(DOCS / "restore.md", columns=2) if words(line[0])}
 
     assert {kind: told.get(kind) for kind in NEVER} == NEVER
+
+
+def test_the_times_that_the_documents_tell_are_those_of_the_code() -> None:
+    """How long a dead run blocks the next, how long a thaw may take, and where the dead-man switch may stand."""
+    operations, hooks = (DOCS / "operations.md").read_text(), (DOCS / "hooks.md").read_text()
+
+    assert f"**at most {LEASE_SECONDS / 60:.0f} minutes**" in operations
+    assert f"A thaw has {THAW_SECONDS:.0f} seconds." in hooks
+    assert all(f"`{folder.replace('TMPDIR', '$TMPDIR')}`" in hooks for folder in FOLDERS)
 
 
 def anchors(page: Path) -> set[str]:

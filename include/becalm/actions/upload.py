@@ -62,6 +62,7 @@ def plan(exported: Sequence[Exported], begun: Begun, policy: ProtectionPolicy, *
             parent=parents.get(export.volume, ""),
             stable_inodes=True,
             lock_days=lock.days if lock else 0,
+            lock_mode=lock.mode.value if lock else "",
         )
         for export in exported
         if not export.error

@@ -19,16 +19,12 @@ from becalm.actions.handover import Ports, Settings, silent
 from becalm.actions.password import read_reference
 from becalm.clock import SystemClock
 from becalm.errors import NotFound, UsageError
-from becalm.storage import CREDENTIALS
 
 if TYPE_CHECKING:
     from becalm.actions.handover import Progress
     from becalm.clock import Clock
     from becalm.kube.base import Cluster
     from becalm.policy.spec import ProtectionPolicy
-
-ENVIRONMENT = ("BECALM_NAMESPACE", "BECALM_MOVER_IMAGE", "BECALM_MOVER_ENDPOINT_URL", "KUBECONFIG", *CREDENTIALS)
-"""The variables of the environment that are read where no connection says otherwise."""
 
 NOT_CARRIED_OUT = (
     "role_arn",
@@ -137,6 +133,8 @@ def connect_cluster(access: ClusterAccess, clock: Clock) -> Cluster:
 
 def store_access(name: str | None) -> StoreAccess:
     """Read an `aws` connection; without one, the environment. Raises NotFound, UsageError."""
+    from becalm.storage import CREDENTIALS  # noqa: PLC0415  (a parse imports no engine)
+
     if name is None:
         given = {key: variable(key) for key in CREDENTIALS if variable(key)}
         return _for_movers(given, variable("BECALM_MOVER_ENDPOINT_URL"))

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from becalm.actions.handover import Progress as Report
 
-console = Console(highlight=False, soft_wrap=True)
+PIPE_WIDTH = 200
+"""How wide tables may be where nobody's terminal says it: a cut identifier helps no program."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 """Results: stdout."""
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)

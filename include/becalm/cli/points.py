@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import orjson
@@ -13,6 +14,7 @@ from becalm.cli.console import console, human_bytes, print_json
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
 from becalm.clock import SystemClock, format_time
 from becalm.model import RecoveryPoint, payload
+from becalm.policy.units import format_duration
 from becalm.repository.format import NodeType
 from becalm.repository.reader import Repository, open_repository
 from becalm.repository.tree import lookup, walk
@@ -28,9 +30,10 @@ def points(
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """List the recovery points of a policy, newest last."""
-    place, _ = find_place(policy, target=target, name=name, password=password)
+    place, loaded = find_place(policy, target=target, name=name, password=password)
     repository = open_repository(place.store, place.password)
     found = sorted(catalog.points(repository, place.policy, protection=True), key=lambda point: point.cut)
+    objective = loaded.spec.objectives.rpo if loaded and loaded.spec.objectives else None
     if json:
         print_json({"ok": True, "policy": place.policy, "points": [payload(point) for point in found]})
         return
@@ -54,6 +57,17 @@ def points(
             kept or "-",
         )
     console.print(table)
+    console.print(_age(found, objective, place.store.now()))
+
+
+def _age(found: list[RecoveryPoint], objective: timedelta | None, now: datetime) -> str:
+    """Say how old the last good point is, and whether the policy's objective allows that."""
+    last = catalog.last_good(found)
+    if last is None:
+        return "there is no complete recovery point"
+    age = now - last.cut
+    said = f"the last complete point is {format_duration(timedelta(seconds=max(1, int(age.total_seconds()))))} old"
+    return said if objective is None else f"{said}; the objective of {format_duration(objective)} is {'met' if age <= objective else 'missed'}"
 
 
 def _find(policy: PolicyFile, target: str, name: str, password: str, wanted: str) -> tuple[Repository, RecoveryPoint]:

@@ -114,7 +114,7 @@ def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
     failure: BecalmError | None = None
     result = MoverResult(name=given.spec.name, run=given.spec.run, volume=given.spec.volume)
     try:
-        store = open_store(given.spec.repository, given.secrets, attempts=PATIENCE)
+        store = open_store(given.spec.repository, given.secrets, lock=given.spec.lock_mode, attempts=PATIENCE)
         result = _move(given, store, result, out=out, clock=clock)
     except BecalmError as error:
         failure = error

@@ -6,6 +6,7 @@ It knows files only as descriptors. What is damaged or cannot be written spoils 
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from becalm.repository.reader import Repository
 
 _BATCHES = 2
-_BATCH_FILES = 96
 _BATCH_BYTES = 32 << 20
-_BATCH_STEPS = 128
+_MOST_FILES = 512
+"""Of one batch: small files lie next to each other in a pack, so a batch of them is one request."""
 _LONGEST_RANGE = 4 << 20
 _WIDEST_GAP = 64 << 10
 _FETCHERS = 4
@@ -60,10 +61,17 @@ Piece: TypeAlias = tuple[Location, list[tuple[File, int]]]
 """A blob, and the files and offsets where it goes."""
 
 
+def files_at_once() -> int:
+    """Return how many files and directories a batch may hold open: what is at work and what is gathered stay far below the limit."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_FILES if allowed == resource.RLIM_INFINITY else max(16, min(_MOST_FILES, allowed // 8))
+
+
 @dataclass(slots=True)
 class Batch:
     """Blobs and where they go, and what follows once they are written."""
 
+    most: int = field(default_factory=files_at_once)
     pieces: dict[str, dict[int, Piece]] = field(default_factory=lambda: defaultdict(dict))
     then: list[Callable[[], None]] = field(default_factory=list)
     files: int = 0
@@ -80,7 +88,7 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether it is time to carry it out."""
-        return self.files >= _BATCH_FILES or self.bytes >= _BATCH_BYTES or len(self.then) >= _BATCH_STEPS
+        return self.files >= self.most or self.bytes >= _BATCH_BYTES or len(self.then) >= self.most
 
 
 def plain_length(location: Location) -> int:

@@ -98,7 +98,7 @@ class Stage:
             "kube_config_path": self.kubeconfig_path,
             **({"becalm_mover_image": image} if (image := given.get("BECALM_MOVER_IMAGE")) else {}),
         }
-        connections = {CLUSTER: {"conn_type": "kubernetes", "extra": cluster}}
+        connections: dict[str, dict[str, Any]] = {CLUSTER: {"conn_type": "kubernetes", "extra": cluster}}
         if self.target:
             extra = {
                 "endpoint_url": given.get("AWS_ENDPOINT_URL"),
