@@ -72,6 +72,7 @@ def compare(subject: Stand, *, runs: int) -> list[dict[str, Any]]:
         with slow_storage(seconds):
             for conductor in CONDUCTORS:
                 measured = [measure(subject, conductor) for _ in range(runs)]
+                assert min(cut for _, cut in measured) >= seconds, "the storage was not as slow as it was told: somebody else changed it"
                 beyond = [freeze - cut for freeze, cut in measured]
                 rows.append(
                     {

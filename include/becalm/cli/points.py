@@ -67,7 +67,9 @@ def _age(found: list[RecoveryPoint], objective: timedelta | None, now: datetime)
         return "there is no complete recovery point"
     age = now - last.cut
     said = f"the last complete point is {format_duration(timedelta(seconds=max(1, int(age.total_seconds()))))} old"
-    return said if objective is None else f"{said}; the objective of {format_duration(objective)} is {'met' if age <= objective else 'missed'}"
+    return (
+        said if objective is None else f"{said}; the objective of {format_duration(objective)} is {'met' if age <= objective else 'missed'}"
+    )
 
 
 def _find(policy: PolicyFile, target: str, name: str, password: str, wanted: str) -> tuple[Repository, RecoveryPoint]:

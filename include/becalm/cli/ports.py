@@ -24,6 +24,7 @@ from becalm.actions.password import read_reference
 from becalm.clock import SystemClock
 from becalm.errors import UsageError
 from becalm.kube import connect
+from becalm.kube.wrappers import RetryingCluster
 from becalm.policy.load import load_file
 from becalm.storage import CREDENTIALS, open_store
 
@@ -130,7 +131,8 @@ def build_ports(
         store_environment=credentials,
     )
     clock = SystemClock()
-    cluster = connect(kubeconfig=kubeconfig or given.get("KUBECONFIG") or None, context=context or None, prefer_context=cluster_name)
+    reached = connect(kubeconfig=kubeconfig or given.get("KUBECONFIG") or None, context=context or None, prefer_context=cluster_name)
+    cluster = RetryingCluster(reached, clock)
     movers = PodMover(cluster, clock, image=settings.mover_image, policy=place.policy)
     return Ports(
         cluster=cluster, store=place.store, password=place.password, clock=clock, settings=settings, movers=movers, progress=progress
