@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 900
 """How long a pod may wait for its volume, its node and its image. Storage that copies a snapshot is slow."""
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1
 """How often the triggerer asks for the pod: one small request each time. The provider asks every five seconds while a pod starts."""
 LOG_SECONDS = 60
 """How often the log is fetched while the pod runs. Each time costs a worker a few seconds."""

@@ -61,17 +61,23 @@ Piece: TypeAlias = tuple[Location, list[tuple[File, int]]]
 """A blob, and the files and offsets where it goes."""
 
 
-def files_at_once() -> int:
-    """Return how many files and directories a batch may hold open: what is at work and what is gathered stay far below the limit."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_FILES if allowed == resource.RLIM_INFINITY else max(16, min(_MOST_FILES, allowed // 8))
+def files_at_once(allowed: int) -> int:
+    """Return how many files or directories one batch may hold open, of the `allowed` descriptors of the process. Pure.
+
+    Three batches are under way at once, and each may hold as many files and as many directories.
+    """
+    return _MOST_FILES if allowed < 0 else max(16, min(_MOST_FILES, allowed // 8))  # below zero: no limit
+
+
+def _files_at_once() -> int:
+    return files_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @dataclass(slots=True)
 class Batch:
     """Blobs and where they go, and what follows once they are written."""
 
-    most: int = field(default_factory=files_at_once)
+    most: int = field(default_factory=_files_at_once)
     pieces: dict[str, dict[int, Piece]] = field(default_factory=lambda: defaultdict(dict))
     then: list[Callable[[], None]] = field(default_factory=list)
     files: int = 0
