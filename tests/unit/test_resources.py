@@ -163,6 +163,25 @@ def test_a_claim_forgets_the_volume_that_it_was_bound_to() -> None:
     assert strip(claim)["metadata"] == {"name": "data", "namespace": "shop", "annotations": {"team": "a"}}
 
 
+def test_a_claim_forgets_the_marks_of_the_cut_it_was_captured_in() -> None:
+    """The snapshot controller marks a claim while it is cut, and objects are listed then: restored, the mark would keep the claim for ever."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": "data",
+            "finalizers": [
+                "snapshot.storage.kubernetes.io/pvc-as-source-protection",
+                "provisioner.storage.kubernetes.io/cloning-protection",
+                "shop.example.org/clean",
+            ],
+        },
+        "spec": {},
+    }
+
+    assert strip(claim)["metadata"]["finalizers"] == ["shop.example.org/clean"]
+
+
 def test_a_jobs_selector_goes_unless_its_author_wrote_it() -> None:
     """The selector and the label hold the uid of the old Job; a manual selector is the author's."""
     labels = {"batch.kubernetes.io/controller-uid": "u", "job-name": "once", "app": "shop"}

@@ -81,7 +81,20 @@ def keys(*names: str, of: str) -> Remove:
 def _finalizers(manifest: Manifest) -> None:
     metadata = child(manifest, "metadata")
     if isinstance(metadata.get("finalizers"), list):
-        metadata["finalizers"] = [name for name in metadata["finalizers"] if str(name) not in SERVER_FINALIZERS]
+        metadata["finalizers"] = [name for name in metadata["finalizers"] if not _is_servers(str(name))]
+
+
+def _is_servers(finalizer: str) -> bool:
+    return finalizer in SERVER_FINALIZERS or finalizer.startswith(STORAGE_FINALIZERS)
+
+
+STORAGE_FINALIZERS = (
+    "snapshot.storage.kubernetes.io/",
+    "groupsnapshot.storage.kubernetes.io/",
+    "provisioner.storage.kubernetes.io/",
+    "external-attacher/",
+)
+"""Storage controllers mark objects for the time of one operation. Objects are captured within such a time: while their claims are cut."""
 
 
 SERVER_FINALIZERS = frozenset(
