@@ -119,13 +119,16 @@ def test_a_namespace_under_load_is_protected_lost_and_restored(
     restic(
         "restore", point["id"], "--include", f"/volumes/{namespace}/files", "--target", str(target), repository=repository, environment=keys
     )
-    ours = subprocess.run(
+    theirs = subprocess.run(
         ["sh", "-c", f"cd {target}/volumes/{namespace}/files && find . -type f -print0 | sort -z | xargs -0 sha256sum"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ours.stdout.splitlines() == hashed
+    assert theirs.stdout.splitlines() == hashed
+
+    world.delete_namespace(namespace)
+    assert becalm("verify", str(policy), "--read-data", environment=environment)["ok"]
 
 
 def _pairs(world: World, saved: dict[str, dict]) -> list[tuple[str, dict, dict]]:
