@@ -122,8 +122,18 @@ def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
         failure = MoverFailed(f"{type(error).__name__}: {error}", where=given.volume)
     if failure is not None:
         result = replace(result, error=f"{failure.code}: {failure}")
-    result = replace(result, seconds=clock.monotonic() - began, peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    result = replace(result, seconds=clock.monotonic() - began, peak_memory_bytes=_peak_memory())
     return _hand_in(given, store, result, failure, out=out)
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this program had resident. (`ru_maxrss` would count what its parent had before it was started.)"""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(peak.split()[1]) * 1024
 
 
 def _hand_in(given: Environment, store: ObjectStore | None, result: MoverResult, failure: BecalmError | None, *, out: TextIO) -> int:
