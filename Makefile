@@ -42,10 +42,10 @@ tools: .venv/test.stamp
 	@command -v restic >/dev/null || { echo "becalm: installing restic, the judge of our repositories"; tests/install-debian restic; }
 
 unit: .venv/test.stamp
-	$(RUN) -m pytest -q tests/unit
+	$(RUN) -m pytest -q -n auto tests/unit
 
 test: tools
-	$(RUN) -m pytest -q tests/unit
+	$(RUN) -m pytest -q -n auto tests/unit
 	$(RUN) -m pytest -q tests/contract tests/dags tests/integration
 
 check: .venv/test.stamp
