@@ -115,6 +115,11 @@ def execute(
         consistency=label,
         complete=facts.complete,
     )
+    return replace(facts, point=_publish(repository, point, begun, ports=ports, until=until), tree=tree)
+
+
+def _publish(repository: Repository, point: RecoveryPoint, begun: Begun, *, ports: Ports, until: datetime | None) -> str:
+    """Write the one snapshot object, between two looks at the lease; return its id. Raises: LeaseLost."""
     fence = Fence(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
     fence.check(margin_seconds=FENCE_MARGIN_SECONDS)
     snapshot = save_snapshot(repository, _snapshot(point, begun), retain_until=until)
@@ -126,7 +131,7 @@ def execute(
             where=error.where,
             hint="it may stay; look at what kept this run so long",
         ) from error
-    return replace(facts, point=snapshot, tree=tree)
+    return snapshot
 
 
 def _demand_target(results: Sequence[MoverResult]) -> None:

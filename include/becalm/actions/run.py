@@ -15,7 +15,8 @@ from becalm.actions.handover import Begun, Trigger, Verdict
 from becalm.catalog.points import points
 from becalm.clock import format_time, seconds
 from becalm.errors import AlreadyExists, BecalmError, Damaged, NotFound, OtherRepository, PartialCapture, PermanentError
-from becalm.kube.base import LABEL_MANAGED, MANAGER, Kind, Verb
+from becalm.kube.base import LABEL_MANAGED, MANAGER, Verb
+from becalm.kube.kinds import NAMESPACE
 from becalm.model import Finding, from_payload, run_key
 from becalm.policy.slots import covered
 from becalm.repository import lease
@@ -36,8 +37,6 @@ NOTHING = "nothing was committed"
 
 LEASE_SECONDS = 900.0
 """How long a lease lasts without renewal. Every task and every mover renews it; a dead run blocks the next no longer than this."""
-
-NAMESPACES = Kind(group="", version="v1", resource="namespaces", kind="Namespace", namespaced=False)
 
 
 def begin(
@@ -99,11 +98,11 @@ def _own_namespace(ports: Ports) -> None:
     """Make Becalm's namespace where it is missing."""
     name = ports.settings.namespace
     try:
-        ports.cluster.get(NAMESPACES, name)
+        ports.cluster.get(NAMESPACE, name)
     except NotFound:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {LABEL_MANAGED: MANAGER}}}
         try:
-            ports.cluster.apply(NAMESPACES, manifest, verb=Verb.CREATE)
+            ports.cluster.apply(NAMESPACE, manifest, verb=Verb.CREATE)
         except AlreadyExists:
             return
 
