@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from becalm.sandbox.conductor import Conductor
-from tests.e2e.database import postgresql
+from tests.e2e.airflow import running_airflow
 from tests.e2e.harness import World, becalm, eventually, gone
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def stand() -> Iterator[Stand]:
         policy = policies / "bench.yaml"
         policy.write_text(_policy(namespace, bucket))
         becalm("init", str(policy), environment=given)
-        with _airflow(Path(folder), policies, given) as airflow:
+        with running_airflow(Path(folder) / "airflow", policies, given, password=PASSWORD) as airflow:
             made = Stand(world=world, airflow=airflow, policy=policy, namespace=namespace, pod=pod, variables=given)
             airflow.wait_for_dag(made.dag)
             yield made
@@ -137,35 +137,6 @@ def _application(world: World, namespace: str, *, image: str) -> str:
     spec = {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}
     world.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ticker", "labels": {"app": "ticker"}}, "spec": spec}, namespace)
     return world.ready(namespace, "app=ticker")
-
-
-@contextmanager
-def _airflow(folder: Path, policies: Path, given: dict[str, str]) -> Iterator[Conductor]:
-    store = {
-        "conn_type": "aws",
-        "login": given["AWS_ACCESS_KEY_ID"],
-        "password": given["AWS_SECRET_ACCESS_KEY"],
-        "extra": {
-            "endpoint_url": given["AWS_ENDPOINT_URL"],
-            "mover_endpoint_url": given["BECALM_MOVER_ENDPOINT_URL"],
-            "region_name": "us-east-1",
-        },
-    }
-    cluster = {"kube_config_path": given["KUBECONFIG"], "becalm_mover_image": given["BECALM_MOVER_IMAGE"]}
-    connections = {
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": cluster}),
-        "AIRFLOW_CONN_BECALM_S3": json.dumps(store),
-        "AIRFLOW_CONN_BECALM_REPOSITORY": json.dumps({"conn_type": "generic", "password": PASSWORD}),
-        "BECALM_POLICIES": str(policies),
-    }
-    with postgresql() as url:
-        conductor = Conductor(home=folder / "airflow", dags=PROJECT / "dags", environment=connections, database_url=url)
-        try:
-            conductor.start()
-            conductor.make_pools()
-            yield conductor
-        finally:
-            conductor.stop()
 
 
 @contextmanager

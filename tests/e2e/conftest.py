@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from becalm.kube.base import Kind
 from becalm.sandbox.conductor import Conductor
-from tests.e2e.database import postgresql
+from tests.e2e.airflow import running_airflow
 from tests.e2e.harness import World
 
 if TYPE_CHECKING:
@@ -78,30 +77,12 @@ def airflow(environment: dict[str, str], bucket: str, folder: Path) -> Iterator[
     """An Airflow on PostgreSQL, with connections as an operator of it would make them."""
     policies = folder / "policies"
     policies.mkdir()
-    extra = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "mover_endpoint_url": POD_ENDPOINT, "region_name": "us-east-1"}
-    store = {
-        "conn_type": "aws",
-        "login": environment["AWS_ACCESS_KEY_ID"],
-        "password": environment["AWS_SECRET_ACCESS_KEY"],
-        "extra": extra,
-    }
-    cluster_extra = {"kube_config_path": environment["KUBECONFIG"], "becalm_mover_image": environment["BECALM_MOVER_IMAGE"]}
-    connections = {
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps({"conn_type": "kubernetes", "extra": cluster_extra}),
-        "AIRFLOW_CONN_BECALM_S3": json.dumps(store),
-        "AIRFLOW_CONN_BECALM_REPOSITORY": json.dumps({"conn_type": "generic", "password": PASSWORD}),
-        "BECALM_POLICIES": str(policies),
-    }
-    with postgresql() as url:
-        conductor = Conductor(home=folder / "airflow", dags=PROJECT / "dags", environment=connections, database_url=url)
-        try:
-            conductor.start()
-            conductor.make_pools()
+    try:
+        with running_airflow(folder / "airflow", policies, environment, password=PASSWORD) as conductor:
             yield conductor
-        finally:
-            conductor.stop()
-            if kept := os.environ.get("BECALM_E2E_LOGS"):
-                shutil.copytree(folder / "airflow", kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+    finally:
+        if kept := os.environ.get("BECALM_E2E_LOGS"):
+            shutil.copytree(folder / "airflow", kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
 
 
 @pytest.fixture
