@@ -112,6 +112,7 @@ class Kubelet:
         runner = self._runners.get(pod["metadata"]["uid"])
         if runner is not None:
             await runner.stop(float(pod["metadata"].get("deletionGracePeriodSeconds", 0)))
+            runner.clean()  # before the object goes: who sees the pod gone finds nothing of it
         live = self._api.store.get(kinds.PODS.bucket, place)
         if live is not None and live["metadata"]["uid"] == pod["metadata"]["uid"]:
             self._api.finish(kinds.PODS.bucket, place)
