@@ -5,11 +5,13 @@
     ├── UsageError           the person who typed the command changes it
     ├── TransientError       try again, perhaps after `delay_seconds`
     │   ├── ClusterUnavailable, StoreUnavailable, Throttled, LeaseHeld, Conflict, HookFailed, CutFailed, MoverFailed
+    │   └── RepositoryLocked
     ├── PermanentError       do not try again before something was changed
     │   ├── AccessDenied, NotFound, AlreadyExists, PreconditionFailed, RevisionGone, InvalidObject
     │   ├── NothingSelected, NoSnapshotClass, HookMissing, PartialCapture
     │   ├── BucketMissing, StoreReadOnly, StoreFull, OtherRepository, WrongPassword, NoRepository
-    │   └── LeaseLost, PointMissing, RestoreRefused
+    │   ├── LeaseLost, PointMissing, RestoreRefused
+    │   └── PruneRefused, LockNotEnforced
     └── IntegrityError       call someone; never retried, never swallowed
         └── Damaged
 
@@ -148,6 +150,12 @@ class MoverFailed(TransientError):
     code = "mover-failed"
 
 
+class RepositoryLocked(TransientError):
+    """Another program (restic, perhaps) holds a lock on the repository that excludes what was asked."""
+
+    code = "repository-locked"
+
+
 class PermanentError(BecalmError):
     """Something that stays wrong until a person changes it."""
 
@@ -266,6 +274,18 @@ class RestoreRefused(PermanentError):
     """The plan of a restore cannot be carried out without doing more than was asked."""
 
     code = "restore-refused"
+
+
+class PruneRefused(PermanentError):
+    """Reclaiming space would take more than may go without a word, or what it rests on cannot be trusted. Nothing was deleted."""
+
+    code = "prune-refused"
+
+
+class LockNotEnforced(PermanentError):
+    """The bucket let an object go that was locked: its object lock protects nothing."""
+
+    code = "lock-not-enforced"
 
 
 class IntegrityError(BecalmError):

@@ -68,6 +68,9 @@ class Layout:
     LEASE: Key = "becalm/lease"
     RUNS = "becalm/runs/"
     PINS = "becalm/pins/"
+    INTENTS = "becalm/intents/"
+    TOMBSTONES = "becalm/tombstones/"
+    LEDGER = "becalm/ledger/"
 
     @staticmethod
     def key(key_id: str) -> Key:
@@ -106,6 +109,21 @@ class Layout:
     def pin(snapshot_id: str) -> Key:
         """The note that a recovery point must stay."""
         return f"becalm/pins/{snapshot_id}"
+
+    @staticmethod
+    def intent(snapshot_id: str) -> Key:
+        """The note that a writer is about to make a snapshot visible."""
+        return f"becalm/intents/{snapshot_id}"
+
+    @staticmethod
+    def tombstone(pack_id: str) -> Key:
+        """The note that nothing referred to a pack when it was last looked at."""
+        return f"becalm/tombstones/{pack_id}"
+
+    @staticmethod
+    def ledger(number: int) -> Key:
+        """An entry of the ledger."""
+        return f"becalm/ledger/{number:010d}"
 
 
 def read_json(document: bytes | bytearray | memoryview, *, where: str) -> dict[str, Any]:
