@@ -2,6 +2,7 @@
 # make test    every test that needs nothing but this machine
 # make check   format, lint, types, layers, and the quick tests
 # make e2e     the same procedure on the cluster of KUBECONFIG, with the bucket server of AWS_ENDPOINT_URL
+# make prove   crashes, interleavings, mutations and real kills by the ten thousand (half an hour), and write docs/PROOF.md
 # make bench   measure, beside restic, and write docs/BENCHMARKS.md
 
 # The interpreter itself, not a shim of it: uv makes the environment anew whenever it is told another path.
@@ -16,7 +17,7 @@ ifeq ($(origin KUBECONFIG),command line)
 DEMO_ARGUMENTS += --kubeconfig $(KUBECONFIG)
 endif
 
-.PHONY: demo demo-stop test unit check format e2e bench clean tools
+.PHONY: demo demo-stop test unit check format e2e bench prove clean tools
 
 .tools/bin/uv:
 	@echo "becalm: making a Python environment (once)"
@@ -61,6 +62,9 @@ format: .venv/test.stamp
 
 e2e: tools
 	$(RUN) -m pytest -q -x --durations=10 tests/e2e tests/contract tests/integration
+
+prove: tools
+	$(RUN) -m tests.prove.run
 
 bench: tools
 	$(RUN) -m tests.bench.run

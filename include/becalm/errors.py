@@ -9,7 +9,7 @@
     ├── PermanentError       do not try again before something was changed
     │   ├── AccessDenied, NotFound, AlreadyExists, PreconditionFailed, RevisionGone, InvalidObject
     │   ├── NothingSelected, NoSnapshotClass, HookMissing, PartialCapture
-    │   ├── BucketMissing, StoreReadOnly, StoreFull, OtherRepository, WrongPassword, NoRepository
+    │   ├── BucketMissing, StoreReadOnly, StoreFull, StoreUnfit, OtherRepository, WrongPassword, NoRepository
     │   ├── LeaseLost, PointMissing, RestoreRefused
     │   └── PruneRefused, LockNotEnforced
     └── IntegrityError       call someone; never retried, never swallowed
@@ -238,6 +238,12 @@ class StoreFull(PermanentError):
     """The store, or its quota, is full."""
 
     code = "store-full"
+
+
+class StoreUnfit(PermanentError):
+    """The store does not do what everything rests on: it ignores conditions, or locks what nobody asked it to lock."""
+
+    code = "store-unfit"
 
 
 class NoRepository(PermanentError):

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 def payload(noun: object) -> Payload:
     """Turn a noun of this module (or of an action) into a versioned JSON document."""
-    document: Payload = TypeAdapter(type(noun)).dump_python(noun, mode="json")
+    document: Payload = _adapter(type(noun)).dump_python(noun, mode="json")
     return {"format": PAYLOAD_FORMAT, **document}
 
 
@@ -42,11 +42,22 @@ def from_payload(cls: type[T], document: Payload) -> T:
             hint="clear the whole run, so that every task runs with the same version",
         )
     try:
-        return TypeAdapter(cls).validate_python({key: value for key, value in document.items() if key != "format"}, strict=False)
+        found_noun: T = _adapter(cls).validate_python({key: value for key, value in document.items() if key != "format"}, strict=False)
     except ValidationError as error:
         raise PermanentError(
             f"what was handed over is not a {cls.__name__}: {error.errors()[0]['msg']}", where=str(error.errors()[0]["loc"])
         ) from error
+    return found_noun
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    """Return what reads and writes a noun; making it takes milliseconds, so it is kept."""
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 class Consistency(StrEnum):
@@ -171,6 +182,8 @@ class RecoveryPoint:
     pinned: bool = False
     locked_until: datetime | None = None
     size_bytes: int | None = None
+    salvaged: str = ""
+    """The id of the harmed point of which this one holds what could be saved."""
 
     @property
     def good(self) -> bool:

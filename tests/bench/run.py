@@ -1,6 +1,6 @@
 """Run every measurement, print one table, and write docs/BENCHMARKS.md: `make bench`.
 
-    python -m tests.bench.run [--only parse,mover,latency,freeze] [--quick]
+    python -m tests.bench.run [--only parse,mover,engine,memory,latency,freeze] [--quick] [--rounds 5] [--work /var/tmp]
 
 Each line is a ratio within one run: another program's seconds over ours, or what is allowed over what was measured. One and more
 is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. Only a whole run, neither
@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import platform
-import subprocess
+import signal
 import sys
 import traceback
 import urllib.error
@@ -24,7 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import bench_freeze, bench_latency, bench_mover, bench_parse
+from tests.bench import bench_engine, bench_freeze, bench_latency, bench_memory, bench_mover, bench_parse
+from tests.bench.engine_tools import programs, versions
 from tests.bench.stand import absent, stand
 from tests.e2e.harness import World
 
@@ -57,6 +58,12 @@ class Report:
     details: list[str] = field(default_factory=list)
     loads: dict[str, tuple[float, float]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    rounds: int = 5
+    """Of the engine's measurement."""
+    others: int | None = None
+    """In so many of them kopia and rustic take part; nothing is all."""
+    work: Path = Path("/var/tmp")
+    """A folder with room for the data."""
 
     @property
     def good(self) -> bool:
@@ -144,7 +151,51 @@ def freeze(report: Report, *, quick: bool) -> None:
         report.rows.append(Row(what="the freeze with slow storage", note="not measured: BECALM_STORAGE_FAULTS names no command"))
 
 
-PARTS: dict[str, Callable[..., None]] = {"parse": parse, "mover": mover, "latency": latency, "freeze": freeze}
+def engine(report: Report, *, quick: bool) -> None:
+    """The engine beside restic, kopia and rustic, on a real tree and on a large file."""
+    missing = [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]
+    if missing or "restic" not in programs():
+        reason = f"{', '.join(missing)} not set" if missing else "there is no restic: set RESTIC, or install it"
+        report.rows.append(Row(what="the engine beside restic", note=f"not measured: {reason}"))
+        return
+    subject = bench_engine.QUICK if quick else bench_engine.FULL
+    found = bench_engine.compare(subject, rounds=1 if quick else report.rounds, others=report.others, work=report.work)
+    for one in bench_engine.verdicts(found):
+        report.rows.append(
+            Row(what=one.what, measured=one.measured, beside=one.beside, ratio=one.ratio, note=one.note, demanded=one.demanded)
+        )
+    report.details += bench_engine.details(found)
+    if found.failures:
+        report.broken.append("engine")
+        report.rows += [Row(what="the engine", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
+
+
+def memory(report: Report, *, quick: bool) -> None:
+    """What a repository of four million blobs and five million files needs in memory."""
+    found = bench_memory.compare(bench_memory.QUICK if quick else bench_memory.FULL, work=report.work)
+    for one in found.works:
+        report.rows.append(
+            Row(
+                what=f"{one.what}, at most: {found.size}",
+                measured=f"{one.memory:.0f} MiB",
+                beside=f"allowed: {MEMORY_MEBIBYTES} MiB",
+                ratio=round(MEMORY_MEBIBYTES / one.memory, 2),
+                note=", ".join(filter(None, (f"{one.seconds:.0f} s", one.told))),
+            )
+        )
+    if found.failures:
+        report.broken.append("memory")
+        report.rows += [Row(what="memory", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
+
+
+PARTS: dict[str, Callable[..., None]] = {
+    "parse": parse,
+    "mover": mover,
+    "engine": engine,
+    "memory": memory,
+    "latency": latency,
+    "freeze": freeze,
+}
 
 
 def _budget(what: str, seconds: float, allowed: float, *, note: str = "") -> Row:
@@ -159,9 +210,8 @@ def _is_absent(report: Report, what: str) -> bool:
     return bool(reason)
 
 
-def run(parts: list[str], *, quick: bool) -> Report:
+def run(parts: list[str], *, quick: bool, report: Report) -> Report:
     """Run these parts, one after the other; one that fails does not keep the others from running."""
-    report = Report()
     for name in parts:
         before = os.getloadavg()[0]
         print(f"becalm: measuring {name}", flush=True)
@@ -208,7 +258,7 @@ def page(report: Report) -> str:
             "",
             "    export KUBECONFIG=… AWS_ENDPOINT_URL=… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
             "    export BECALM_MOVER_IMAGE=… BECALM_MOVER_ENDPOINT_URL=…     # the mover's image, and the store's address as pods see it",
-            "    export RESTIC=…                                            # the restic to compare with; default: the installed one",
+            "    export RESTIC=… KOPIA=… RUSTIC=…                           # the tools to compare with; default: the installed ones",
             "    export BECALM_STORAGE_FAULTS=…                             # a command that makes the storage slow, see tests/bench/bench_freeze.py",
             "    make bench",
             "",
@@ -233,9 +283,7 @@ def _versions() -> list[str]:
     """Return what was measured with what."""
     names = ("becalm", "apache-airflow", "apache-airflow-providers-cncf-kubernetes", "boto3")
     facts = [f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)]
-    if restic := bench_mover.find_restic():
-        said = subprocess.run([restic, "version"], capture_output=True, text=True, check=False).stdout.split()
-        facts.append(" ".join(said[:2]))
+    facts += versions(programs())
     if os.environ.get("KUBECONFIG"):
         facts.append(
             f"Kubernetes {World.connect(os.environ['KUBECONFIG']).cluster.discover().server_version}, one node on the same machine"
@@ -260,12 +308,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="less data and fewer runs")
+    parser.add_argument("--rounds", type=int, default=5, help="of the engine's measurement")
+    parser.add_argument("--others", type=int, default=None, help="kopia and rustic take part in so many rounds of the engine's only")
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder with room for 30 GB")
     parser.add_argument("--json", type=Path, default=None, help="write the rows as JSON as well")
     given = parser.parse_args()
     parts = given.only.split(",") if given.only else list(PARTS)
     if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    report = run(parts, quick=given.quick)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
+    report = run(parts, quick=given.quick, report=Report(rounds=given.rounds, others=given.others, work=given.work))
     print("\n".join([*table(report), "", *report.details]))
     if given.json:
         rows = [{name: getattr(row, name) for name in ("what", "measured", "beside", "ratio", "note", "demanded")} for row in report.rows]

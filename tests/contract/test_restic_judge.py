@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.contract.contract_trees import AS_ROOT, allocated, make_nasty_tree, picture
+from tests.contract.restics import PASSWORD, Restic, the_restic
 
+from becalm.catalog.points import points
 from becalm.repository.backup import back_up_device, back_up_directory
 from becalm.repository.check import check
 from becalm.repository.crypto import Kdf, add_key
@@ -23,32 +28,7 @@ from becalm.repository.tree import TreeBuilder, join, lookup, walk
 from becalm.repository.writer import Writer
 from becalm.storage.directory import DirectoryStore
 
-PASSWORD = "correct horse"
 CHEAP = Kdf(n=1 << 10, r=8, p=1)
-
-
-class Restic:
-    """The restic command on one folder."""
-
-    def __init__(self, program: str, folder: Path, cache: Path) -> None:
-        self._program, self._folder, self._cache = program, folder, cache
-
-    def __call__(self, *arguments: str, password: str = PASSWORD, within: Path | None = None) -> str:
-        """Run it and return what it printed; it must succeed."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self._cache), "RESTIC_PASSWORD": password}
-        command = [self._program, "--no-cache", "-r", str(self._folder), *arguments]
-        done = subprocess.run(command, cwd=within, env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, (command, done.stderr.decode(errors="replace"), done.stdout.decode(errors="replace")[-2000:])
-        return done.stdout.decode(errors="replace")
-
-    def version(self) -> tuple[int, ...]:
-        """Return the numbers of its version."""
-        done = subprocess.run([self._program, "version"], capture_output=True, text=True, check=True)
-        return tuple(int(number) for number in done.stdout.split()[1].split("-")[0].split("."))
-
-    def documents(self, *arguments: str) -> list[dict]:
-        """Run with --json and return one document per line."""
-        return [json.loads(line) for line in self(*arguments, "--json").splitlines() if line.startswith("{")]
 
 
 @pytest.fixture
@@ -60,10 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def restic(folder: Path, tmp_path: Path) -> Restic:
-    program = os.environ.get("RESTIC") or shutil.which("restic")
-    if not program:
-        pytest.skip("restic is not installed")
-    return Restic(program, folder, tmp_path)
+    return Restic(the_restic(), folder, tmp_path)
 
 
 @pytest.fixture
@@ -76,7 +53,7 @@ def source(tmp_path: Path, restic: Restic) -> Path:
     path = tmp_path / "source"
     path.mkdir()
     make_nasty_tree(path)
-    if restic.version() < (0, 16):  # it does not know `linktarget_raw`
+    if restic.version < (0, 16):  # it does not know `linktarget_raw`
         (path / "links" / "odd").unlink()
         os.utime(path / "links", ns=(0, 1_600_000_000))
     return path
@@ -122,7 +99,7 @@ def test_restic_restores_what_becalm_wrote(repository: Repository, restic: Resti
         tree = builder.write(writer)
     commit(repository, tree)
     restored = target(tmp_path, "restored")
-    sparse = ("--sparse",) if restic.version() >= (0, 15) else ()
+    sparse = ("--sparse",) if restic.version >= (0, 15) else ()
     restic("restore", "latest", "--target", str(restored), *sparse)
 
     assert picture(restored / "volumes/shop/data") == picture(source)
@@ -174,7 +151,7 @@ def test_restic_lists_and_prints_what_becalm_named(repository: Repository, resti
 
 def test_restic_can_write_our_trees_again_without_loss(repository: Repository, restic: Restic, source: Path) -> None:
     """`restic rewrite` refuses a tree whose JSON it would write otherwise: ours is the same to the byte."""
-    if restic.version() < (0, 16):
+    if restic.version < (0, 16):
         pytest.skip("this restic cannot rewrite, or does not compare")
     with Writer(repository) as writer:
         written = back_up_directory(repository, writer, source)
@@ -306,3 +283,132 @@ def test_devices_come_back(repository: Repository, restic: Restic, tmp_path: Pat
             ("null", os.makedev(1, 3), 0o020600),
         ]
     assert lookup(repository, written.tree, "null").type is NodeType.CHARDEV
+
+
+@pytest.fixture
+def point(repository: Repository, source: Path) -> str:
+    """A recovery point of two volumes and a document, as a run writes it; its id."""
+    with Writer(repository) as writer:
+        written = back_up_directory(repository, writer, source)
+        builder = TreeBuilder(mtime=datetime(2026, 1, 1, tzinfo=UTC))
+        builder.add_bytes("recovery-point.json", b'{"format":1}')
+        builder.add_tree("volumes/shop/data", written.tree, like=written.root)
+        tree = builder.write(writer)
+    tags = ("policy=shop", "run=0123456789", "verdict=complete", "consistency=crash-consistent", "revision=7")
+    return save_snapshot(
+        repository, SnapshotDoc(time=datetime(2026, 3, 4, tzinfo=UTC), tree=tree, hostname="c", username="becalm", tags=tags)
+    )
+
+
+def test_restic_finds_compares_and_counts(repository: Repository, restic: Restic, point: str, source: Path) -> None:
+    """`find`, `diff`, `ls` of a folder and every mode of `stats` understand our trees."""
+    (source / "new").write_bytes(b"n")
+    with Writer(repository) as writer:
+        written = back_up_directory(repository, writer, source)
+        builder = TreeBuilder(mtime=datetime(2026, 1, 1, tzinfo=UTC))
+        builder.add_tree("volumes/shop/data", written.tree, like=written.root)
+        later = commit(repository, builder.write(writer))
+    found = json.loads(restic("find", "--json", "size-4095"))
+    told = restic("diff", point, later)
+
+    assert {match["path"] for one in found for match in one["matches"]} == {"/volumes/shop/data/size-4095"}
+    assert "+    /volumes/shop/data/new" in told
+    assert "-    /recovery-point.json" in told
+    assert "/volumes/shop/data/many/7" in restic("ls", point, "/volumes/shop/data/many")
+    for mode in ("restore-size", "files-by-contents", "raw-data", "blobs-per-file"):
+        assert restic.documents("stats", "--mode", mode)[0]["total_size"] > 0
+
+
+def test_restic_changes_tags_and_becalm_knows_the_point_again(repository: Repository, restic: Restic, point: str) -> None:
+    """A tag that restic adds makes a new snapshot of the same point; one that it takes away weakens only what it said."""
+    restic("tag", "--add", "checked", point)
+    [one] = points(repository, "shop")
+    restic("tag", "--remove", "verdict=complete", "--add", "verdict=unknown", "latest")
+    [weaker] = points(repository, "shop")
+
+    assert one.id != point
+    assert (one.complete, weaker.complete) == (True, False)
+    assert one.tree == weaker.tree
+
+
+def test_restic_copies_a_point_and_becalm_reads_the_copy(
+    repository: Repository, restic: Restic, point: str, source: Path, tmp_path: Path
+) -> None:
+    """Into another repository with another key and password: the point is one there too, to the byte."""
+    (tmp_path / "ours").write_text(PASSWORD)
+    other = Restic(restic.program, tmp_path / "other", tmp_path)
+    other("init", password="another")
+    other("copy", "--from-repo", restic.where, "--from-password-file", str(tmp_path / "ours"), password="another")
+    copied = open_repository(DirectoryStore(other.where), "another")
+    [one] = points(copied, "shop")
+    restored = target(tmp_path, "restored")
+    data = lookup(copied, one.tree, "volumes/shop/data")
+    done = extract(copied, data.subtree, restored, root=data)
+
+    assert one.tree == points(repository, "shop")[0].tree
+    assert done.failures == ()
+    assert check(copied, read_data=True) == []
+    assert picture(restored) == picture(source)
+
+
+def test_restic_makes_the_index_anew_and_adds_a_key(
+    repository: Repository, restic: Restic, folder: Path, point: str, source: Path, tmp_path: Path
+) -> None:
+    """After all index objects were lost, `repair index` reads our packs' headers; a key of restic's opens for us."""
+    for name in (folder / "index").iterdir():
+        name.unlink()
+    restic(*(("repair", "index") if restic.version >= (0, 16) else ("rebuild-index",)))
+    (tmp_path / "new").write_text("a new one")
+    restic("key", "add", "--new-password-file", str(tmp_path / "new"))
+    again = open_repository(repository.store, "a new one")
+    restored = target(tmp_path, "restored")
+    data = lookup(again, points(again, "shop")[0].tree, "volumes/shop/data")
+    extract(again, data.subtree, restored, root=data)
+
+    assert points(again, "shop")[0].id == point
+    assert "no errors were found" in restic("check", "--read-data")
+    assert picture(restored) == picture(source)
+
+
+def test_restic_forgets_a_point_and_keeps_what_others_need(repository: Repository, restic: Restic, point: str, source: Path) -> None:
+    """`forget --prune` packs anew; the point that stays is whole for a fresh opening and for the repository that was open."""
+    shutil.rmtree(source / "many")
+    with Writer(repository) as writer:
+        written = back_up_directory(repository, writer, source)
+        builder = TreeBuilder()
+        builder.add_tree("volumes/shop/data", written.tree, like=written.root)
+        later = commit(repository, builder.write(writer))
+    restic("forget", point, "--prune", "--max-unused", "0")
+
+    assert [snapshot for snapshot, _ in list_snapshots(repository)] == [later]
+    assert check(repository_again(repository), read_data=True) == []
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    path = target(tmp_path, "mounted")
+    yield path
+    subprocess.run(["fusermount", "-u", "-z", str(path)], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(not os.access("/dev/fuse", os.W_OK) or not shutil.which("fusermount"), reason="nothing can be mounted here")
+def test_restic_mounts_a_point(repository: Repository, restic: Restic, point: str, source: Path, mountpoint: Path) -> None:
+    """A recovery point can be looked through like a folder, by its id and by its tags."""
+    assert repository.id
+    process = subprocess.Popen(
+        restic.command("mount", str(mountpoint)), env=restic.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        seen = mountpoint / "ids" / point[:8] / "volumes" / "shop" / "data"
+        deadline = time.monotonic() + 30
+        while not (mountpoint / "ids").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        names = {path.name for path in (seen / "many").iterdir()}
+        content, size = (seen / "size-4095").read_bytes(), (seen / "sparse").stat().st_size
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+    assert names == {path.name for path in (source / "many").iterdir()}
+    assert content == (source / "size-4095").read_bytes()
+    assert size == 70 << 20

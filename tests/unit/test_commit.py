@@ -20,16 +20,18 @@ from becalm.errors import (
     Damaged,
     LeaseLost,
     OtherRepository,
+    PreconditionFailed,
     StoreFull,
     StoreReadOnly,
     WrongPassword,
 )
 from becalm.model import Consistency, Excluded, Finding, MoverResult, VolumeRef, VolumeUse
-from becalm.repository import lease
+from becalm.repository import intents, lease, tombstones
 from becalm.repository.check import check
 from becalm.repository.format import Layout
 from becalm.repository.reader import open_repository
-from becalm.repository.tree import lookup, walk
+from becalm.repository.tree import TreeBuilder, lookup, walk
+from becalm.repository.writer import Writer
 from becalm.storage.wrappers import Wrapper
 from becalm.testing.builders import a_policy, days
 from becalm.testing.fake_clock import NOON
@@ -200,13 +202,14 @@ def test_a_run_that_comes_to_more_the_second_time_writes_it_beside(scene: Scene)
 
 
 def test_packs_and_snapshot_are_locked_as_long_as_the_point_must_live(scene: Scene) -> None:
-    """Also the packs that an earlier run had written."""
+    """Also the packs that an earlier run had written: nothing that the point needs is unlocked before the point itself."""
     scene.policy = a_policy(target={"url": "s3://backups/p", "password": "env:X", "lock": {"mode": "compliance", "days": 14}})
-    write(scene, scene.begin())
-    keys = [info.key for prefix in (Layout.DATA, Layout.SNAPSHOTS) for info in scene.store.list(prefix)]
-    until = {scene.store.head(key).retain_until for key in keys}
+    point = write(scene, scene.begin()).point
+    keys = [info.key for prefix in (Layout.DATA, Layout.INDEX, Layout.KEYS, Layout.CONFIG) for info in scene.store.list(prefix)]
+    until = scene.store.head(Layout.snapshot(point)).retain_until
 
-    assert until == {NOON + days(14)}
+    assert until == NOON + days(16), "the policy's days, and a slack that spares the next runs"
+    assert all(scene.store.head(key).retain_until >= until for key in keys)
 
 
 # What is refused: nothing becomes visible.
@@ -267,15 +270,66 @@ def test_a_run_that_sleeps_while_it_commits_shows_nothing(scene: Scene) -> None:
     assert scene.points() == []
 
 
-def test_a_run_that_loses_its_lease_over_the_last_object_says_that_the_point_is_there(scene: Scene) -> None:
-    """It is whole; a person is told, and nothing is claimed that is not so."""
+def test_a_run_that_loses_its_lease_over_the_last_object_withdraws_it(scene: Scene) -> None:
+    """Nobody sees it any more, and the note that it does not count stays."""
     begun = scene.begin()
     scene.changes = {"store": Slow(scene, Layout.SNAPSHOTS)}
-    with pytest.raises(LeaseLost, match="is whole") as caught:
+    with pytest.raises(LeaseLost, match="was withdrawn"):
         write(scene, begun, ports=scene.ports)
 
-    assert "nothing" not in caught.value.hint
-    assert len(scene.points()) == 1
+    assert scene.points() == []
+    assert len(intents.withdrawn(scene.store)) == 1
+
+
+def test_a_run_that_loses_its_lease_over_a_point_that_the_next_run_has_counted_leaves_it(scene: Scene) -> None:
+    """What was decided first holds: retention may rest on it already."""
+    begun = scene.begin()
+
+    class Overtaken(Wrapper):
+        def put(self, key: str, body: Any, **rest: Any) -> Any:
+            etag = self._store.put(key, body, **rest)
+            if key.startswith(Layout.SNAPSHOTS):
+                scene.clock.advance(run.LEASE_SECONDS + 1)
+                scene.begin("another run")
+                intents.settle(scene.store, alive=lambda: None)
+            return etag
+
+    scene.changes = {"store": Overtaken(scene.store)}
+    committed = write(scene, begun, ports=scene.ports)
+
+    assert scene.points() == [committed.point]
+    assert not intents.withdrawn(scene.store)
+
+
+def test_a_run_whose_packs_were_marked_meanwhile_shows_nothing_and_the_next_brings_them_anew(scene: Scene) -> None:
+    """The same run would meet the same tombstone: it is not tried again as it is."""
+    begun = scene.begin()
+    tree = scene.tree(note=b"marked")
+    cut = a_cut(scene, resources_tree=tree)
+
+    class Pruned(Wrapper):
+        def put(self, key: str, body: Any, **rest: Any) -> Any:
+            if key.startswith(Layout.INTENTS):
+                for info in scene.store.list(Layout.DATA):
+                    tombstones.mark(scene.store, info.key.rpartition("/")[2], reason="a test", who="prune")
+            return self._store.put(key, body, **rest)
+
+    scene.changes = {"store": Pruned(scene.store)}
+    with pytest.raises(PreconditionFailed, match="marked"):
+        write(scene, begun, ports=scene.ports, cuts=[cut])
+    scene.changes = {}
+    hidden = scene.points()
+    scene.clock.advance(run.LEASE_SECONDS + 1)
+    again = scene.begin("another run")
+    view = open_repository(scene.store, PASSWORD).avoiding(tombstones.marked(scene.store))
+    with Writer(view) as writer:
+        builder = TreeBuilder(mtime=NOON)
+        builder.add_bytes("note", b"marked")
+        builder.write(writer)
+    committed = write(scene, again, cuts=[cut])
+
+    assert hidden == []
+    assert scene.points() == [committed.point]
 
 
 def test_another_repository_at_the_place_gets_nothing(scene: Scene) -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from becalm.errors import BecalmError, Damaged, NotFound, PermanentError
 from becalm.repository.backup import Written, back_up_device, back_up_directory
-from becalm.repository.chunker import MINIMUM
 from becalm.repository.crypto import Kdf
 from becalm.repository.extract import Extracted, extract, extract_device, read_path
 from becalm.repository.format import BlobKind, Layout
 from becalm.repository.node import Node, NodeType, encode_node, go_mode, join_nodes
 from becalm.repository.progress import Progress
 from becalm.repository.reader import Repository, init_repository
+from becalm.repository.scheme import PIECE
 from becalm.repository.tree import lookup, walk
 from becalm.repository.writer import Writer
 from becalm.testing.memory_store import MemoryStore
@@ -397,7 +397,7 @@ def test_a_changed_block_of_a_device_adds_only_itself(repository: Repository, tm
     with Writer(repository) as writer:
         again = back_up_device(writer, device)
 
-    assert MINIMUM < again.bytes_added < 3 * MINIMUM
+    assert PIECE < again.bytes_added < 2 * PIECE
 
 
 def test_a_tree_of_files_is_not_a_device(repository: Repository, source: Path, tmp_path: Path) -> None:

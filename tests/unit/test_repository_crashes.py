@@ -17,8 +17,11 @@ from becalm.repository.snapshots import list_snapshots, save_snapshot
 from becalm.repository.tree import TreeBuilder, join, walk
 from becalm.repository.writer import Writer
 from becalm.storage.base import ObjectStore
+from becalm.testing.enumerator import Scenario, enumerate_crashes
 from becalm.testing.faulty_store import Crash, Fault, FaultyStore
 from becalm.testing.memory_store import MemoryStore
+from becalm.testing.scenarios import SCENARIOS
+from becalm.testing.worlds import World
 
 CHEAP = Kdf(n=1 << 4, r=8, p=1)
 FILES = {"a/one": b"1" * 100, "a/two": Random(1).randbytes(3000), "three": b""}
@@ -93,3 +96,31 @@ def test_two_faults_in_a_row_do_no_more_harm_than_one() -> None:
             assert all(seen == FILES for seen in what_is_seen(store))
         story(store)
         assert FILES in what_is_seen(store)
+
+
+# The scenarios of the proof, a few stops of each: `make prove` tries them all.
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_that_is_cut_short_leaves_what_is_whole_and_can_be_repeated(scenario: Scenario) -> None:
+    """Nothing half done is visible, verify finds nothing, the retry needs no help, and every byte comes back."""
+    tally = enumerate_crashes(scenario, every=301, offset=5)
+
+    assert tally.bad == []
+    assert tally.calls > 4
+
+
+def test_a_scenario_that_does_harm_is_found_out() -> None:
+    """One that makes its point visible before its packs are there: the enumeration names the call."""
+
+    def act(world: World, store: ObjectStore) -> None:
+        world.expect("the run", {})
+        repository = open_repository(store, "correct horse")
+        tags = ("policy=shop", "run=0", "verdict=complete")
+        save_snapshot(repository, SnapshotDoc(time=world.clock.now(), tree="0" * 64, tags=tags))
+        store.delete(next(store.list("snapshots/")).key)
+
+    tally = enumerate_crashes(Scenario(name="careless", prepare=World.init, act=act), ways=("nothing",))
+
+    assert tally.bad
+    assert "careless" in str(tally.bad[0])

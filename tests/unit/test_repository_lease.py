@@ -304,3 +304,64 @@ def _race(acts: list[Callable[[], int]]) -> list[int]:
     for thread in threads:
         thread.join()
     return returned
+
+
+# Clocks that are wrong.
+
+YEAR = 365 * 86400.0
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR])
+def test_a_machine_whose_clock_is_a_year_off_takes_and_keeps_its_lease_like_any_other(off: float) -> None:
+    """Only the store's clock counts: the machine's is not asked."""
+    scene, wrong = Scene(), FakeClock()
+    wrong.jump(off)
+    taken = lease.take(scene.store, policy="shop", run="first", seconds=SECONDS, clock=wrong)
+    Fence(scene.store, "first", taken.epoch, wrong).check(margin_seconds=60)
+    with pytest.raises(LeaseHeld):
+        lease.take(scene.store, policy="shop", run="second", seconds=SECONDS, clock=wrong)
+    scene.clock.advance(SECONDS + 1)
+
+    assert lease.take(scene.store, policy="shop", run="second", seconds=SECONDS, clock=wrong).epoch == 2
+
+
+def test_a_store_whose_clock_was_a_year_ahead_blocks_nobody_once_it_is_right(scene: Scene) -> None:
+    """A lease that ends in a year is no lease: the next run takes it, and the one before is fenced."""
+    scene.clock.jump(YEAR)
+    before = scene.take()
+    scene.clock.jump(-YEAR)
+    second = scene.take("second")
+
+    assert second.epoch == before.epoch + 1
+    assert second.expires == scene.store.now() + timedelta(seconds=SECONDS)
+    with pytest.raises(LeaseLost, match="run second has it"):
+        Fence(scene.store, "first", before.epoch).check()
+
+
+def test_a_run_that_lives_through_the_jump_rights_its_own_lease(scene: Scene) -> None:
+    """At its next renewal, which comes every half minute."""
+    scene.clock.jump(YEAR)
+    taken = scene.take()
+    scene.clock.jump(-YEAR)
+    renewed = lease.renew(scene.store, run="first", epoch=taken.epoch, seconds=SECONDS)
+
+    assert renewed.expires == scene.store.now() + timedelta(seconds=SECONDS)
+    with pytest.raises(LeaseHeld):
+        scene.take("second")
+
+
+def test_a_store_whose_clock_jumps_ahead_costs_a_run_and_no_more(scene: Scene) -> None:
+    """The lease is over at once; whoever takes it fences the first."""
+    first = scene.take()
+    scene.clock.jump(YEAR)
+    with pytest.raises(LeaseLost, match="ended"):
+        Fence(scene.store, "first", first.epoch).check()
+
+    assert scene.take("second").epoch == 2
+    with pytest.raises(LeaseLost):
+        lease.renew(scene.store, run="first", epoch=first.epoch, seconds=SECONDS)
+
+
+def test_nobody_takes_a_lease_for_days(scene: Scene) -> None:
+    """Else one that a wrong clock made could not be told from it."""
+    assert scene.take(seconds=7 * 86400).expires == scene.store.now() + timedelta(seconds=lease.MOST_SECONDS)

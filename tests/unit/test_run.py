@@ -29,6 +29,7 @@ from becalm.errors import (
     NoRepository,
     OtherRepository,
     PartialCapture,
+    RepositoryLocked,
     StoreFull,
     StoreUnavailable,
     WrongPassword,
@@ -36,6 +37,8 @@ from becalm.errors import (
 from becalm.kube.base import ROLE_RESTORE, ExecResult
 from becalm.model import Consistency, run_key
 from becalm.repository import lease
+from becalm.repository.format import Layout
+from becalm.repository.lockfile import LockDoc, standing
 from becalm.repository.reader import init_repository
 from becalm.storage.wrappers import Wrapper
 from becalm.testing.builders import a_policy, hours
@@ -340,3 +343,46 @@ def test_a_policy_makes_up_for_missed_slots_as_it_says(scene: Scene) -> None:
 
     assert latest.skipped != ""
     assert (each.skipped, each.slot) == ("", NINE)
+
+
+# Restic's locks: one of the run's own stands from its beginning to its end.
+
+
+def owners(scene: Scene) -> list[str]:
+    return sorted(one.doc.username for one in standing(scene.repository) if one.doc)
+
+
+def test_a_run_stands_locked_from_beginning_to_end(scene: Scene) -> None:
+    """So the restic command deletes nothing that is not committed yet."""
+    begun = scene.begin()
+    assert owners(scene) == [begun.run]
+    run.open_same(begun, scene.ports)
+    assert owners(scene) == [begun.run]
+    scene.finish(begun)
+
+    assert owners(scene) == []
+
+
+def test_the_lock_of_a_run_that_died_goes_with_the_next_one(scene: Scene) -> None:
+    """Nobody unlocks anything by hand."""
+    died = scene.begin("died")
+    scene.clock.advance(run.LEASE_SECONDS + 1)
+    begun = scene.begin("next")
+
+    assert owners(scene) == [begun.run]
+    assert died.run != begun.run
+    scene.finish(begun)
+    assert owners(scene) == []
+
+
+def test_a_run_does_not_begin_while_somebody_deletes(scene: Scene) -> None:
+    """It waits some minutes, before anything is frozen; then it says who it is, and holds nothing."""
+    doc = LockDoc(time=NOON, exclusive=True, hostname="laptop", username="jo", pid=7)
+    scene.repository.save_document(Layout.LOCKS, doc.encode())
+    with pytest.raises(RepositoryLocked, match="exclusively by jo on laptop"):
+        scene.begin()
+
+    assert owners(scene) == ["jo"]
+    held = lease.read(scene.store)
+    assert held is not None
+    assert held.released

@@ -29,11 +29,12 @@ from becalm.errors import (
     WrongPassword,
 )
 from becalm.model import RecoveryPoint
+from becalm.repository import intents, retain, tombstones
 from becalm.repository.check import check_tree
-from becalm.repository.format import SnapshotDoc
+from becalm.repository.format import Layout, SnapshotDoc
 from becalm.repository.lease import Fence
 from becalm.repository.node import decode_node
-from becalm.repository.snapshots import save_snapshot
+from becalm.repository.publish import mark_missing, publish
 from becalm.repository.tree import TreeBuilder, join
 from becalm.repository.writer import Writer
 
@@ -72,7 +73,9 @@ def execute(
     at the target.
     """
     run.renew(begun, ports)
-    repository = run.open_same(begun, ports)
+    fence = Fence(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
+    intents.settle(ports.store, alive=fence.check)
+    repository = run.open_same(begun, ports).avoiding(tombstones.marked(ports.store))
     _demand_target(results)
     absent = missing(discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, failures=failures)
     label, why = consistency(cuts, thaws)
@@ -92,16 +95,17 @@ def execute(
         bytes_total=sum(result.bytes_total for result in uploaded),
         bytes_added=sum(result.bytes_added for result in uploaded),
     )
-    until = _locked_until(policy, ports)
-    earlier = [point for point in points(repository, policy.name) if point.run == begun.run]
+    found = points(repository, policy.name)
+    earlier = [point for point in found if point.run == begun.run]
     best = max(earlier, key=lambda point: (point.complete, point.cut), default=None)
     if best and (best.complete or not facts.complete):
         return _written(repository, best, facts)
     document = describe(
         begun, facts, why=why, discovered=discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, policy=policy
     )
-    tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=until)
-    _all_there(repository, tree, ports, until)
+    tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=_at_writing(policy, ports))
+    keys = _all_there(repository, tree)
+    until = _lock(repository, tree, keys, policy, parent=next((point for point in found if point.id == begun.parent), None))
     point = RecoveryPoint(
         id="",
         policy=policy.name,
@@ -115,23 +119,17 @@ def execute(
         consistency=label,
         complete=facts.complete,
     )
-    return replace(facts, point=_publish(repository, point, begun, ports=ports, until=until), tree=tree)
-
-
-def _publish(repository: Repository, point: RecoveryPoint, begun: Begun, *, ports: Ports, until: datetime | None) -> str:
-    """Write the one snapshot object, between two looks at the lease; return its id. Raises: LeaseLost."""
-    fence = Fence(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
-    fence.check(margin_seconds=FENCE_MARGIN_SECONDS)
-    snapshot = save_snapshot(repository, _snapshot(point, begun), retain_until=until)
-    try:
-        fence.check(margin_seconds=0)
-    except LeaseLost as error:
-        raise LeaseLost(
-            f"recovery point {snapshot[:8]} is whole, and was written while the lease was lost: {error.message}",
-            where=error.where,
-            hint="it may stay; look at what kept this run so long",
-        ) from error
-    return snapshot
+    snapshot = publish(
+        repository,
+        _snapshot(point, begun),
+        run=begun.run,
+        epoch=begun.epoch,
+        fence=fence,
+        needs=frozenset(key.rpartition("/")[2] for key in keys if key.startswith(Layout.DATA)),
+        retain_until=until,
+        margin_seconds=FENCE_MARGIN_SECONDS,
+    )
+    return replace(facts, point=snapshot, tree=tree)
 
 
 def _demand_target(results: Sequence[MoverResult]) -> None:
@@ -157,9 +155,21 @@ def _as_number(revision: str) -> tuple[int, str]:
     return (int(revision), "") if revision.isdigit() else (0, revision)
 
 
-def _locked_until(policy: ProtectionPolicy, ports: Ports) -> datetime | None:
+def _at_writing(policy: ProtectionPolicy, ports: Ports) -> datetime | None:
+    """Return until when a new object is locked before its point is committed."""
     lock = policy.spec.target.lock
-    return ports.store.now() + timedelta(days=lock.days) if lock else None
+    return retain.Term.of(ports.store.now(), lock.days).at_writing if lock else None
+
+
+def _lock(
+    repository: Repository, tree: str, keys: Sequence[str], policy: ProtectionPolicy, *, parent: RecoveryPoint | None
+) -> datetime | None:
+    """Lock all that the point needs, and return until when the point itself may be locked."""
+    lock = policy.spec.target.lock
+    if lock is None:
+        return None
+    proof = retain.proof(repository, parent.id, parent.tree) if parent else None
+    return retain.secure(repository, tree, keys, days=lock.days, proof=proof)
 
 
 def _snapshot(point: RecoveryPoint, begun: Begun) -> SnapshotDoc:
@@ -196,20 +206,22 @@ def _join(
     return tree
 
 
-def _all_there(repository: Repository, tree: str, ports: Ports, until: datetime | None) -> None:
-    """Demand that every blob of the tree lies in a pack that is in the bucket, and lock those packs as long as the point lives."""
+def _all_there(repository: Repository, tree: str) -> tuple[str, ...]:
+    """Demand that every blob of the tree lies in a pack that is in the bucket; return every object that the point needs.
+
+    A pack that prune has marked does not count: the repository was opened without those.
+    """
     repository.refresh()
     checked = check_tree(repository, tree)
     if checked.damages:
         first = checked.damages[0]
+        mark_missing(repository.store, [key.rpartition("/")[2] for key in checked.keys if key.startswith(Layout.DATA)])
         raise Damaged(
             f"{len(checked.damages)} objects that this recovery point needs are not whole, first: {first.problem}",
             where=first.where,
             hint="nothing became visible; becalm verify says what else is damaged",
         )
-    if until is not None:
-        for key in checked.keys:
-            ports.store.retain(key, until)
+    return checked.keys
 
 
 def report(committed: Committed) -> str:

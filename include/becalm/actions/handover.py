@@ -288,6 +288,17 @@ class Pruned:
     """Ids of points that went, with their reasons in `reasons`."""
     reasons: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """For every point, kept or forgotten."""
+    marked: int = 0
+    """Packs that nothing needs, and that were marked now."""
+    deleted: int = 0
+    """Packs that were marked long ago, and are gone."""
+    deleted_bytes: int = 0
+    waiting: int = 0
+    """Packs that are marked, and whose grace period has not passed."""
+    locked: int = 0
+    """Packs that would have gone, and are locked."""
+    findings: tuple[Finding, ...] = ()
+    """What did not go as it should. The recovery point is good all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ A run is one attempt to make one recovery point, whoever conducts it. Nothing he
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from becalm.kube.base import LABEL_MANAGED, MANAGER, Verb
 from becalm.kube.kinds import NAMESPACE
 from becalm.model import Finding, from_payload, run_key
 from becalm.policy.slots import covered
-from becalm.repository import lease
+from becalm.repository import lease, locks
 from becalm.repository.reader import open_repository
 from becalm.repository.snapshots import load_snapshot
 from becalm.repository.tree import lookup
@@ -49,10 +50,10 @@ def begin(
     slot: datetime | None = None,
     note: str = "",
 ) -> Begun:
-    """Open the repository, decide the slot, and take the lease last.
+    """Open the repository, decide the slot, and take the lease last, and then a lock that the restic command sees.
 
     A slot that a complete recovery point answers already gives a `Begun` with `skipped` set, and no lease is held.
-    Beginning the same run again keeps its lease. Raises: NoRepository, WrongPassword, LeaseHeld, and what the ports raise.
+    Beginning the same run again keeps its lease. Raises: NoRepository, WrongPassword, LeaseHeld, RepositoryLocked, and what the ports raise.
     """
     repository = open_repository(ports.store, ports.password)
     run, started = run_key(policy.name, run_id), ports.clock.now()
@@ -82,6 +83,7 @@ def begin(
     begun = replace(begun, epoch=held.epoch)
     try:
         _sweep_dead_runs(policy, run, ports)
+        locks.keep(repository, who=run, clock=ports.clock)
     except BaseException:  # whoever interrupts here must not leave a lease that nobody uses
         lease.release(ports.store, run=run, epoch=held.epoch, clock=ports.clock)
         raise
@@ -195,7 +197,10 @@ def _remove_temporary(begun: Begun, ports: Ports) -> list[object]:
 
 
 def _let_go(begun: Begun, ports: Ports) -> list[str]:
-    """Release the lease; a store that takes no write keeps it until it ends by itself."""
+    """Remove the run's locks and release the lease; a store that takes no write keeps both, until the next run and until it ends by itself."""
+    with suppress(BecalmError):
+        if begun.epoch:
+            locks.let_go(open_repository(ports.store, ports.password), who=begun.run)
     try:
         lease.release(ports.store, run=begun.run, epoch=begun.epoch, clock=ports.clock)
     except PermanentError as error:
@@ -228,7 +233,10 @@ def missing_in(repository: Repository, tree: str) -> tuple[Finding, ...]:
 
 
 def open_same(begun: Begun, ports: Ports) -> Repository:
-    """Open the repository that the run began with. Raises OtherRepository where another one stands there now."""
+    """Open the repository that the run began with, and keep its lock fresh.
+
+    Raises: OtherRepository (another one stands there now), RepositoryLocked.
+    """
     repository = open_repository(ports.store, ports.password)
     if begun.repository and repository.id != begun.repository:
         raise OtherRepository(
@@ -236,4 +244,5 @@ def open_same(begun: Begun, ports: Ports) -> Repository:
             where=ports.store.url,
             hint="find out who replaced it; then run the policy again",
         )
+    locks.keep(repository, who=begun.run, clock=ports.clock)
     return repository

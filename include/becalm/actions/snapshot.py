@@ -21,6 +21,7 @@ from becalm.kube.snapshots import SnapshotFacts, await_cuts, start_cut
 from becalm.model import Consistency, VolumeUse
 from becalm.policy.spec import OnFailure
 from becalm.repository.reader import open_repository
+from becalm.repository.retain import Term
 from becalm.repository.writer import Writer
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _with_objects(application: Application, cut: Cut, begun: Begun, policy: Prot
     """List the objects at the cut's revision into the repository."""
     run.renew(begun, ports)
     lock = policy.spec.target.lock
-    until = ports.store.now() + timedelta(days=lock.days) if lock else None
+    until = Term.of(ports.store.now(), lock.days).at_writing if lock else None
     classes = tuple(sorted({item.plan.snapshot_class for item in cut.volumes if item.plan.snapshot_class}))
     names = frozenset(item.snapshot for item in cut.volumes if item.snapshot)
     scope = listing.Scope(namespaces=application.namespaces, selection=policy.spec.select, snapshot_classes=classes, cuts=names)

@@ -18,6 +18,7 @@ from becalm.model import Consistency, RecoveryPoint
 from becalm.policy.problems import Problem
 from becalm.policy.units import format_duration, parse_duration
 from becalm.repository.format import Layout
+from becalm.repository.intents import withdrawn
 from becalm.repository.snapshots import list_snapshots
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def tags_of(point: RecoveryPoint) -> tuple[str, ...]:
     ]
     if point.slot is not None:
         tags += [f"slot={format_time(point.slot)}", f"late={format_duration(point.late)}"]
+    if point.salvaged:
+        tags.append(f"salvaged={point.salvaged}")
     return tuple(tags)
 
 
@@ -71,20 +74,26 @@ def parse(snapshot_id: str, doc: SnapshotDoc) -> RecoveryPoint | None:
         slot=slot,
         late=_span(said.get("late", "")) if slot else timedelta(0),
         consistency=Consistency.APPLICATION if said.get("consistency") == Consistency.APPLICATION else Consistency.CRASH,
-        complete=said["verdict"] == COMPLETE,
+        complete=said["verdict"] == COMPLETE and not said.get("salvaged"),
         size_bytes=doc.summary.total_bytes_processed if doc.summary else None,
+        salvaged=said.get("salvaged", ""),
     )
 
 
 def points(repository: Repository, policy: str, *, protection: bool = False) -> list[RecoveryPoint]:
-    """Return the points of a policy, oldest cut first, with their pins. With `protection`, each is asked for its lock too."""
+    """Return the points of a policy, oldest cut first, with their pins; those that were withdrawn do not count.
+
+    With `protection`, each is asked for its lock too.
+    """
     store = repository.store
     held = pins(store)
     now = store.now()
     found: list[RecoveryPoint] = []
-    for snapshot_id, doc in list_snapshots(repository):
+    listed = list(list_snapshots(repository))
+    gone = withdrawn(store)  # after the list: what is in it and was withdrawn meanwhile is not shown
+    for snapshot_id, doc in listed:
         point = parse(snapshot_id, doc)
-        if point is None or point.policy != policy:
+        if point is None or point.policy != policy or snapshot_id in gone:
             continue
         pinned = snapshot_id in held and held[snapshot_id].holds(now)
         try:

@@ -11,7 +11,7 @@ import orjson
 import typer
 
 import becalm
-from becalm.cli import init, points, policy, protect, restore, verify
+from becalm.cli import adopt, extract, init, key, points, policy, protect, prune, repair, restore, verify
 from becalm.cli.console import console
 from becalm.errors import BecalmError, PolicyError, exit_code
 
@@ -27,14 +27,20 @@ app = typer.Typer(
 )
 app.add_typer(policy.app, name="policy", help="Check policy files, print their schema and a sample.")
 app.command("init")(init.init)
+app.add_typer(key.app, name="key", help="The passwords of a repository: list, add, remove, rotate.")
 app.command("run")(protect.run)
 app.command("points")(points.points)
 app.command("show")(points.show)
 app.command("pin")(points.pin)
 app.command("unpin")(points.unpin)
+app.command("prune")(prune.prune)
+app.command("forget")(prune.forget)
 
+app.command("adopt")(adopt.adopt)
+app.command("extract")(extract.extract)
 app.command("restore")(restore.restore)
 app.command("verify")(verify.verify)
+app.command("repair")(repair.repair)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  (typer's callback)

@@ -10,6 +10,9 @@ import typer
 from rich.table import Table
 
 from becalm.catalog import points as catalog
+from becalm.catalog.adoption import POLICY as ADOPTED
+from becalm.catalog.adoption import adopted, is_hexadecimal
+from becalm.cli.adopt import adopted_table, describe, show_adopted
 from becalm.cli.console import console, human_bytes, print_json
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
 from becalm.clock import SystemClock, format_time
@@ -30,15 +33,28 @@ def points(
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """List the recovery points of a policy, newest last."""
-    place, loaded = find_place(policy, target=target, name=name, password=password)
+    place, loaded = find_place(policy, target=target, name=name, password=password, whole=True)
     repository = open_repository(place.store, place.password)
     found = sorted(catalog.points(repository, place.policy, protection=True), key=lambda point: point.cut)
+    others = adopted(repository)
     objective = loaded.spec.objectives.rpo if loaded and loaded.spec.objectives else None
     if json:
-        print_json({"ok": True, "policy": place.policy, "points": [payload(point) for point in found]})
+        print_json(
+            {
+                "ok": True,
+                "policy": place.policy,
+                "points": [payload(point) for point in found],
+                "adopted": [describe(one) for one in others],
+            }
+        )
         return
+    if others:
+        console.print(adopted_table(others))
     if not found:
-        console.print(f"policy {place.policy} has no recovery point at {place.url}", markup=False)
+        if place.policy != ADOPTED:
+            console.print(f"policy {place.policy} has no recovery point at {place.url}", markup=False)
+        elif not others:
+            console.print(f"nothing is adopted at {place.url}: see becalm adopt, or name a policy with --policy", markup=False)
         return
     table = Table("point", "cut", "slot", "late", "state", "consistency", "kept by", box=None)
     for point in found:
@@ -52,7 +68,7 @@ def points(
             format_time(point.cut)[:19] + "Z",
             format_time(point.slot) if point.slot else "-",
             str(point.late).split(".")[0] if point.late else "-",
-            "complete" if point.complete else "partial",
+            "complete" if point.complete else f"salvaged from {point.salvaged[:8]}" if point.salvaged else "partial",
             str(point.consistency),
             kept or "-",
         )
@@ -73,9 +89,13 @@ def _age(found: list[RecoveryPoint], objective: timedelta | None, now: datetime)
 
 
 def _find(policy: PolicyFile, target: str, name: str, password: str, wanted: str) -> tuple[Repository, RecoveryPoint]:
-    place, _ = find_place(policy, target=target, name=name, password=password)
+    place, _ = find_place(policy, target=target, name=name, password=password, whole=True)
     repository = open_repository(place.store, place.password)
-    return repository, catalog.find(catalog.points(repository, place.policy), wanted, now=SystemClock().now())
+    own = catalog.points(repository, place.policy)
+    now = SystemClock().now()
+    if own and not is_hexadecimal(wanted):  # times and `latest` mean the policy's own
+        return repository, catalog.find(own, wanted, now=now)
+    return repository, catalog.find([*own, *(one.point for one in adopted(repository))], wanted, now=now)
 
 
 def show(  # noqa: PLR0917  (typer reads the options from the signature)
@@ -89,6 +109,9 @@ def show(  # noqa: PLR0917  (typer reads the options from the signature)
 ) -> None:
     """Show one recovery point: what it is, what it holds, what it does not and why."""
     repository, found = _find(policy, target, name, password, point)
+    if found.policy == ADOPTED:
+        show_adopted(repository, found, objects=objects, json=json)
+        return
     node = lookup(repository, found.tree, "recovery-point.json")
     description = orjson.loads(b"".join(repository.read_file(node)))
     listed = (

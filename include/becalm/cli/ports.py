@@ -21,6 +21,7 @@ import typer
 
 from becalm.actions.handover import Ports, Settings, silent
 from becalm.actions.password import read_reference
+from becalm.catalog.adoption import POLICY as ADOPTED
 from becalm.clock import SystemClock
 from becalm.errors import UsageError
 from becalm.kube import connect
@@ -93,12 +94,17 @@ def _instead_of(connection: str, given: dict[str, str]) -> str:
 
 
 def find_place(
-    path: Path | None, *, target: str = "", name: str = "", password: str = "", create: bool = False
+    path: Path | None, *, target: str = "", name: str = "", password: str = "", create: bool = False, whole: bool = False
 ) -> tuple[Place, ProtectionPolicy | None]:
-    """Open the store of a policy, by its file or by target and name. Raises PolicyError, UsageError, and what the store raises."""
+    """Open the store of a policy, by its file or by target and name. With `whole`, a target without a name is the repository itself.
+
+    Raises PolicyError, UsageError, and what the store raises.
+    """
     policy = load_file(path) if path else None
     if policy is not None:
         url, name, password = policy.spec.target.repository_url(policy.name), policy.name, policy.spec.target.password
+    elif target and whole and not name:
+        url, name = target.rstrip("/"), ADOPTED
     elif not (target and name):
         raise UsageError(
             "there is neither a policy's file nor a target", hint="give the file, or --target URL --policy NAME --password env:NAME"

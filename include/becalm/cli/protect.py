@@ -76,4 +76,8 @@ def _print(outcome: pipeline.Outcome) -> None:
         table.add_row("missing", str(finding))
     if outcome.pruned:
         table.add_row("retention", f"{outcome.pruned.kept} kept, {len(outcome.pruned.forgotten)} forgotten")
+        if outcome.pruned.deleted:
+            table.add_row("reclaimed", f"{outcome.pruned.deleted} packs, {human_bytes(outcome.pruned.deleted_bytes)}")
+        for finding in outcome.pruned.findings:
+            table.add_row("prune", str(finding))
     console.print(table)

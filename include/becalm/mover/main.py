@@ -13,7 +13,6 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,6 +21,7 @@ import orjson
 from becalm.clock import Clock, SystemClock
 from becalm.errors import BecalmError, MoverFailed, UsageError, exit_code
 from becalm.model import Direction, MoverResult, MoverSpec, VolumeMode, from_payload, payload
+from becalm.repository import locks
 from becalm.repository.backup import back_up_device, back_up_directory
 from becalm.repository.extract import extract, extract_device
 from becalm.repository.format import Layout
@@ -29,6 +29,7 @@ from becalm.repository.lease import Fence
 from becalm.repository.node import decode_node, encode_node
 from becalm.repository.progress import Progress
 from becalm.repository.reader import Repository, open_repository
+from becalm.repository.retain import Term
 from becalm.repository.writer import Writer
 from becalm.storage import open_store
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 PASSWORD = "password"  # noqa: S105  (the name of a file)
 HEARTBEAT_SECONDS = 2.0
 FENCE_SECONDS = 30.0
-LEASE_SECONDS = 300.0
+LEASE_SECONDS = 900.0
 MOST_TERMINATION_BYTES = 4096
 
 
@@ -101,6 +102,9 @@ def _unlimit() -> None:
 PATIENCE = 12
 """How often a mover meets a failing store before it gives up: some two minutes. It may have hours of work behind it."""
 
+THROTTLED_SECONDS = 600.0
+"""How long a mover bears with a bucket that asks for patience. Its lease lasts longer."""
+
 
 def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
     """Do what the environment says. The result goes to the bucket last of all; a short copy to the termination message."""
@@ -114,7 +118,9 @@ def run(environment: Mapping[str, str], *, out: TextIO, clock: Clock) -> int:
     failure: BecalmError | None = None
     result = MoverResult(name=given.spec.name, run=given.spec.run, volume=given.spec.volume)
     try:
-        store = open_store(given.spec.repository, given.secrets, lock=given.spec.lock_mode, attempts=PATIENCE)
+        store = open_store(
+            given.spec.repository, given.secrets, lock=given.spec.lock_mode, attempts=PATIENCE, throttled_seconds=THROTTLED_SECONDS
+        )
         result = _move(given, store, result, out=out, clock=clock)
     except BecalmError as error:
         failure = error
@@ -176,13 +182,14 @@ def _move(given: Environment, store: ObjectStore, result: MoverResult, *, out: T
     progress = Progress()
     with _Watch(spec, store, progress, out=out):
         if spec.direction is Direction.BACK_UP:
-            return _back_up(given, repository, result, progress, clock)
+            with locks.shared(repository, who=spec.run, clock=clock, leased=bool(spec.epoch), still=progress.check):
+                return _back_up(given, repository, result, progress, clock)
         return _restore(given, repository, result, progress)
 
 
 def _back_up(given: Environment, repository: Repository, result: MoverResult, progress: Progress, clock: Clock) -> MoverResult:
     spec = given.spec
-    until = repository.store.now() + timedelta(days=spec.lock_days) if spec.lock_days else None
+    until = Term.of(repository.store.now(), spec.lock_days).at_writing if spec.lock_days else None
     with Writer(repository, retain_until=until) as writer:
         if spec.mode is VolumeMode.BLOCK:
             written = back_up_device(writer, given.volume, progress=progress)

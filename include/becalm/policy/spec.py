@@ -221,7 +221,9 @@ class Lock(Section):
         default=LockMode.COMPLIANCE,
         description="`compliance` (nobody can end it early) or `governance` (a person with a special right can).",
     )
-    days: Days = Field(description="For how many days every object of a recovery point is locked.")
+    days: Days = Field(
+        description="For how many days every object of a recovery point is locked from its commit, and a seventh longer; again and again while retention keeps it."
+    )
 
 
 class Target(Section):

@@ -9,18 +9,19 @@ other pieces, and every file would be stored again. Data of one repeated byte ha
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from becalm.repository.scheme import MAXIMUM, MINIMUM, NORMAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from becalm.repository.crypto import Buffer
 
-MINIMUM = 512 << 10
-NORMAL = 1 << 20
-MAXIMUM = 8 << 20
+__all__ = ["MAXIMUM", "MINIMUM", "NORMAL", "WINDOW", "boundary", "chunks", "pieces"]
 
 WINDOW = 64
 """How many bytes before a boundary decide on it."""
@@ -79,30 +80,49 @@ def _first_aligned(data: Buffer, begin: int, end: int, threshold: np.uint32) -> 
 def chunks(read: Callable[[memoryview], int], *, size_hint: int = 0) -> Iterator[memoryview]:
     """Yield the pieces of a stream. Each is valid only until the next is asked for.
 
-    `read` fills the view it is given as far as it can and says how many bytes it wrote; nothing is the end.
+    `read` fills the view it is given as far as it can and says how many bytes it wrote; nothing is the end. No more is read than
+    the next boundary needs, and no more memory is touched.
     """
-    whole = min(size_hint + 1, 2 * MAXIMUM) if size_hint else 2 * MAXIMUM
-    buffer = bytearray(max(whole, 1))
-    view = memoryview(buffer)
-    start = filled = 0
+    room = min(size_hint + 1, _ROOM) if size_hint else _ROOM
+    view = memoryview(mmap.mmap(-1, room))
+    filled = 0
     ended = False
     while True:
-        while not ended and filled - start < MAXIMUM:
-            if filled == len(buffer):
-                kept = bytes(view[start:filled])
-                if len(buffer) < 2 * MAXIMUM:  # the hint was too small
-                    buffer = bytearray(2 * MAXIMUM)
-                    view = memoryview(buffer)
-                start, filled = 0, len(kept)
-                view[:filled] = kept
-            got = read(view[filled:])
-            ended = got == 0
-            filled += got
-        if start == filled:
+        searched = MINIMUM
+        end: int | None = None
+        while end is None:
+            while not ended and filled < min(MAXIMUM, max(NORMAL, searched + _STEP)):
+                if filled == len(view) < _ROOM:  # the hint was too small
+                    larger = memoryview(mmap.mmap(-1, _ROOM))
+                    larger[:filled] = view[:filled]
+                    view = larger
+                got = read(view[filled : filled + _STEP])
+                ended = got == 0
+                filled += got
+            end = _end_within(view, searched, filled, last=ended)
+            searched = max(searched, filled)
+        if not filled:
             return
-        end = boundary(buffer, start, filled)
-        yield view[start:end]
-        start = end
+        yield view[:end]
+        rest = bytes(view[end:filled])
+        filled = len(rest)
+        view[:filled] = rest
+
+
+_STEP = 1 << 20
+_ROOM = MAXIMUM + _STEP
+
+
+def _end_within(data: Buffer, searched: int, filled: int, *, last: bool) -> int | None:
+    """Return where the piece at the buffer's begin ends, or nothing where more must be read. It was `searched` up to there."""
+    middle = min(filled, NORMAL)
+    stop = min(filled, MAXIMUM)
+    found = _first(data, searched, middle, _STRICT) if searched < middle else None
+    if found is None:
+        found = _first(data, max(middle, searched), stop, _LAX)
+    if found is None and (last or filled >= MAXIMUM):
+        return stop
+    return found
 
 
 def pieces(data: Buffer) -> Iterator[memoryview]:

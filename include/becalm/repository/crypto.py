@@ -227,6 +227,12 @@ def unlock(store: ObjectStore, password: str, *, opens: Buffer | None = None) ->
     )
 
 
+def open_key(store: ObjectStore, key_id: str, password: str) -> MasterKey | None:
+    """Return the master key out of one key, or nothing where its password is another. Raises: NotFound, Damaged."""
+    key = Layout.key(key_id)
+    return _open_key(store.get(key), key, password, where=f"{store.url}/{key}")
+
+
 def _open_key(body: bytes, name: str, password: str, *, where: str) -> MasterKey | None:
     """Return the master key, or nothing where the password is another. Raises Damaged."""
     if sha256(body).hexdigest() != name.removeprefix(Layout.KEYS):

@@ -1,8 +1,8 @@
 """A tree of the repository into a folder or onto a device, each byte checked before it is written.
 
-The walk goes ahead in the order of the names and gathers batches; a batch's blobs are fetched by ranges, pack by pack, side by
-side, and written where they belong. Holes are kept. A file gets its time last of all: one that has size and time already is
-complete, and is not written again.
+The walk goes ahead in the order of the names: it makes directories, links and devices, and gathers the files into batches, which
+others fetch, open, check and write. Holes are kept. A file gets its time last of all: one that has size and time already is
+complete, and is not written again. A directory gets its own when nothing more is made in it.
 """
 
 from __future__ import annotations
@@ -12,35 +12,34 @@ import stat as unix
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from becalm.errors import Damaged, PermanentError
-from becalm.repository.backup import BLOCK, DISK_IMAGE
-from becalm.repository.fetch import Batch, Fetcher, File, is_hole, plain_length, write_all
-from becalm.repository.format import BlobKind, NodeType
+import orjson
+
+from becalm.errors import Damaged
+from becalm.repository.extract_image import Extracted, extract_device
+from becalm.repository.fetch import Fetcher
+from becalm.repository.format import NodeType
+from becalm.repository.gather import SLOT_BYTES, File, Gathering
+from becalm.repository.node import decode_node
 from becalm.repository.progress import Progress
-from becalm.repository.source import is_zero
+from becalm.repository.quoting import quote
 from becalm.repository.target import Place, Report, Target, give_up_when_full, hostile, make_durable
 from becalm.repository.tree import lookup
+from becalm.repository.wanted import included, is_plain, locate, read_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from becalm.model import Finding
-    from becalm.repository.index import Location
+    from becalm.repository.extract_worker import Done
     from becalm.repository.node import Node
     from becalm.repository.reader import Repository
+    from becalm.repository.wanted import Entry, Wanted
 
+__all__ = ["Extracted", "extract", "extract_device", "read_path"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extracted:
-    """What a restore wrote."""
-
-    files: int = 0
-    kept: int = 0
-    """Files that were there already, complete."""
-    dirs: int = 0
-    bytes: int = 0
-    failures: tuple[Finding, ...] = ()
-    notes: tuple[Finding, ...] = ()
+_LARGE = 2 << 20
+"""A file of more sealed bytes is written by several workers at once."""
+_WINDOW_FILES = 1024
+_WINDOW_BLOBS = 4096
 
 
 def extract(
@@ -49,33 +48,59 @@ def extract(
     target: str | os.PathLike[str],
     *,
     root: Node | None = None,
+    include: str | Sequence[str] = (),
     sparse: bool = True,
+    devices: bool = True,
+    setuid: bool = True,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Extracted:
     """Write a tree into a folder that exists. What is there and not in the tree stays; run again, it finishes what was begun.
 
-    `root` is the entry of the tree's own directory: the target then gets its owner, mode and times.
-    Raises: Damaged (the tree itself cannot be read), PermanentError (the volume is full, read-only, or not there).
+    `root` is the entry of the tree's own directory: the target then gets its owner, mode and times. `include` names files or
+    directories of the tree: only they are written, each into the target under its own name. Without `devices` no device is made,
+    without `setuid` no file takes rights with it. `workers` is how many processes do the work; without it, as many as pay.
+    Raises: NotFound (what is to be included is not there), Damaged (the tree itself cannot be read), PermanentError (the volume is
+    full, read-only, or not there), UsageError (two of what is included have one name).
     """
-    work = _Extraction(repository, progress or Progress(), sparse=sparse)
+    wanted = (include,) if isinstance(include, str) else tuple(include)
+    work = _Extraction(repository, progress or Progress(), sparse=sparse, devices=devices, setuid=setuid, workers=workers)
     try:
-        return work.run(tree_id, os.fspath(target), root)
+        entries = included(repository, tree_id, wanted) if wanted else work.read(tree_id)
+        return work.run(entries, os.fspath(target), None if wanted else root)
     finally:
         work.close()
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A directory that is being walked."""
+
+    place: Place
+    node: Node | None
+    entries: Iterator[Entry]
+    parts: tuple[str, ...]
+    names: frozenset[str]
+    """What was in it before: in a new directory nothing is looked for."""
 
 
 class _Extraction:
     """One restore."""
 
-    def __init__(self, repository: Repository, progress: Progress, *, sparse: bool) -> None:
+    def __init__(
+        self, repository: Repository, progress: Progress, *, sparse: bool, devices: bool, setuid: bool, workers: int | None
+    ) -> None:
         self.repository = repository
         self.progress = progress
         self.sparse = sparse
         self.report = Report()
-        self.target = Target(self.report)
-        self.fetcher = Fetcher(repository, progress)
+        self.target = Target(self.report, devices=devices, setuid=setuid)
+        self.fetcher = Fetcher(repository, progress, sparse=sparse, setuid=setuid, workers=workers)
+        self.fetcher.heard = self._heard
         self.files = self.kept = self.dirs = 0
-        self._batch = Batch()
+        self._window: list[tuple[Place, Entry] | Callable[[], None]] = []
+        self._blobs = self._steps = 0
+        self._batch = Gathering()
         self._links: dict[tuple[int, int], tuple[str, ...]] = {}
         self._places: set[int] = set()
         self._open: set[int] = set()
@@ -86,53 +111,87 @@ class _Extraction:
         for fd in (*self._places, *self._open):
             os.close(fd)
 
-    def run(self, tree_id: str, path: str, root: Node | None) -> Extracted:
+    def read(self, tree_id: str) -> list[Entry]:
+        return read_tree(self.repository, tree_id)
+
+    def run(self, entries: list[Entry], path: str, root: Node | None) -> Extracted:
         place = self._root = self.target.open_root(path)
         self._places.add(place.fd)
-        stack: list[tuple[Place, Node | None, Iterator[Node], tuple[str, ...]]] = [(place, root, iter(self.repository.tree(tree_id)), ())]
+        stack = [_Frame(place, root, iter(entries), (), _names(place))]
         while stack:
-            place, own, nodes, parts = stack[-1]
-            node = next(nodes, None)
-            if node is None:
-                stack.pop()
-                self.dirs += 1
-                self._then(lambda place=place, own=own: self._leave(place, own))  # type: ignore[misc]  # bound now, called later
-            elif problem := hostile(node.name):
-                self.report.fail(place.child(node.name), f"{problem}: it is not restored")
-            elif node.type is NodeType.DIR:
-                below = self._enter(place, node)
-                if below is not None:
-                    stack.append((below, node, iter(self._nodes(node, below)), (*parts, node.name)))
-            else:
-                self._entry(place, node, parts)
+            frame = stack[-1]
+            below = self._walk(frame)
+            if below is not None:
+                stack.append(below)
+                continue
+            stack.pop()
+            self.dirs += 1
+            self._then(lambda place=frame.place, own=frame.node: self._leave(place, own))  # type: ignore[misc]  # bound now, called later
+        self._settle()
         self._flush()
         self.fetcher.wait()
         make_durable(path)
         return Extracted(
-            files=self.files,
+            files=self.files + self.fetcher.files,
             kept=self.kept,
             dirs=self.dirs,
             bytes=self.fetcher.written,
             failures=self.report.all_failures(),
-            notes=tuple(self.report.notes),
+            notes=self.report.all_notes(),
         )
 
-    def _nodes(self, node: Node, place: Place) -> list[Node]:
+    def _walk(self, frame: _Frame) -> _Frame | None:
+        """Go on with a directory up to the next one below it, or to its end."""
+        place, names = frame.place, frame.names
+        for entry in frame.entries:
+            name = entry.get("name")
+            if type(name) is not str:
+                self.report.fail(place.path or "/", "an entry without a name is not restored")
+            elif entry.get("type") == "file" and entry.get("links", 0) in (0, 1) and name not in names and is_plain(name):
+                self._queue(place, entry)
+            else:
+                below = self._entry(frame, entry)
+                if below is not None:
+                    return below
+        return None
+
+    def _entry(self, frame: _Frame, entry: Entry) -> _Frame | None:
+        """Make what is not a plain new file. Return a directory that is to be walked."""
+        place = frame.place
         try:
-            return self.repository.tree(node.subtree) if node.subtree else []
+            node = decode_node(orjson.dumps(entry))
+        except Damaged as error:
+            self.report.fail(place.child(str(entry["name"])), error.message)
+            return None
+        where = place.child(node.name)
+        if problem := hostile(node.name):
+            self.report.fail(where, f"{problem}: it is not restored")
+            return None
+        try:
+            if node.type is NodeType.DIR:
+                return self._enter(frame, node)
+            if node.type is NodeType.FILE:
+                self._file(frame, node, entry)
+            elif node.type in (NodeType.SOCKET, NodeType.IRREGULAR):
+                self.report.once(node.type, where, f"a {node.type} is not restored")
+            else:
+                self.target.special(place, node)
+        except OSError as error:
+            give_up_when_full(error, where)
+            what = "the directory" if node.type is NodeType.DIR else "it"
+            self.report.fail(where, f"{what} cannot be made: {os.strerror(error.errno or 0)}")
+        return None
+
+    def _enter(self, frame: _Frame, node: Node) -> _Frame:
+        place, new = self.target.folder(frame.place, node.name)
+        self._places.add(place.fd)
+        names = frozenset() if new else _names(place)
+        entries: list[Entry] = []
+        try:
+            entries = self.read(node.subtree) if node.subtree else []
         except Damaged as error:
             self.report.fail(place.path, f"what is in it is lost: {error}")
-            return []
-
-    def _enter(self, place: Place, node: Node) -> Place | None:
-        try:
-            below = self.target.folder(place, node.name)
-        except OSError as error:
-            give_up_when_full(error, place.child(node.name))
-            self.report.fail(place.child(node.name), f"the directory cannot be made: {os.strerror(error.errno or 0)}")
-            return None
-        self._places.add(below.fd)
-        return below
+        return _Frame(place, node, iter(entries), (*frame.parts, node.name), names)
 
     def _leave(self, place: Place, node: Node | None) -> None:
         """A directory gets its times when nothing more is made in it."""
@@ -144,69 +203,91 @@ class _Extraction:
         self._places.discard(place.fd)
         os.close(place.fd)
 
-    def _entry(self, place: Place, node: Node, parts: tuple[str, ...]) -> None:
-        where = place.child(node.name)
-        try:
-            if node.type is NodeType.FILE:
-                self._file(place, node, parts)
-            elif node.type in (NodeType.SOCKET, NodeType.IRREGULAR):
-                self.report.once(node.type, where, f"a {node.type} is not restored")
-            else:
-                self.target.special(place, node)
-        except OSError as error:
-            give_up_when_full(error, where)
-            self.report.fail(where, f"it cannot be made: {os.strerror(error.errno or 0)}")
-
-    def _file(self, place: Place, node: Node, parts: tuple[str, ...]) -> None:
+    def _file(self, frame: _Frame, node: Node, entry: Entry) -> None:
+        place = frame.place
         if node.links > 1:
             first = self._links.get((node.device_id, node.inode))
             if first is not None:
                 self._then(lambda: self._link(first, place, node))
                 return
-            self._links[node.device_id, node.inode] = (*parts, node.name)
-        if self._is_complete(place, node):
+            self._links[node.device_id, node.inode] = (*frame.parts, node.name)
+        if node.name in frame.names and self._is_complete(place, node):
             self.kept += 1
             self.progress.add(files=1, size=node.size)
-            return
-        where = place.child(node.name)
-        pieces = self._pieces(node, where)
-        if pieces is None:
-            return
-        file = File(self.target.create(place, node.name), node, place, where, self.sparse)
-        self._open.add(file.fd)
-        self._batch.files += 1
-        for location, offset in pieces:
-            self._batch.add(location, file, offset)
-            if self._batch.full:
-                self._flush()
-        self._then(lambda: self._finish(file))
+        else:
+            self._queue(place, entry)
 
     def _is_complete(self, place: Place, node: Node) -> bool:
-        """Whether the file is there: it has its time only after its last byte. Owner and mode are set where they differ."""
+        """Whether the file is there: it has its time only after its last byte. Owner, mode and attributes are mended."""
         found = self.target.status(place, node.name)
         if found is None or not unix.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (node.size, node.mtime_ns):
             return False
-        if (found.st_uid, found.st_gid, unix.S_IMODE(found.st_mode)) != (node.uid, node.gid, node.permissions):
+        if not self.target.is_dressed(place, node, found):
             self.target.dress_by_name(place, node)
         return True
 
-    def _pieces(self, node: Node, where: str) -> list[tuple[Location, int]] | None:
-        """Say where each blob lies and goes, or report why that cannot be known."""
-        pieces: list[tuple[Location, int]] = []
-        offset = 0
-        for blob_id in node.content or ():
-            location = self.repository.index.lookup(BlobKind.DATA, blob_id)
-            if location is None:
-                self.report.fail(where, f"its blob {blob_id[:12]} is not in the repository")
-                return None
-            length = plain_length(location)
-            if not (self.sparse and is_hole(blob_id, length)):
-                pieces.append((location, offset))
-            offset += length
-        if offset != node.size:
-            self.report.fail(where, f"it should have {node.size} bytes, and its blobs have {offset}")
-            return None
-        return pieces
+    def _queue(self, place: Place, entry: Entry) -> None:
+        """Have a file made: soon, together with others, since blobs are looked up together."""
+        self._window.append((place, entry))
+        content = entry.get("content")
+        self._blobs += len(content) if type(content) is list else 0
+        if self._blobs >= _WINDOW_BLOBS or len(self._window) >= _WINDOW_FILES:
+            self._settle()
+
+    def _then(self, step: Callable[[], None]) -> None:
+        """Do something after all files that were queued before."""
+        self._window.append(step)
+        self._steps += 1
+        if self._steps >= self._batch.most or len(self._window) >= _WINDOW_FILES:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Look up the blobs of the files that wait, and put them into batches."""
+        window, self._window, self._blobs, self._steps = self._window, [], 0, 0
+        files = locate(self.repository.index, [item for item in window if isinstance(item, tuple)], sparse=self.sparse)
+        following = iter(files)
+        for item in window:
+            if isinstance(item, tuple):
+                self._gather(next(following))
+            else:
+                self._batch.then.append(item)
+            if self._batch.full:
+                self._flush()
+
+    def _gather(self, wanted: Wanted) -> None:
+        if wanted.problem:
+            self.report.fail(wanted.where, wanted.problem)
+        elif wanted.length > _LARGE:
+            self._large(wanted)
+        else:
+            if self._batch.bytes + wanted.length > SLOT_BYTES:
+                self._flush()
+            for blob_id, spot in zip(wanted.content, wanted.spots, strict=True):
+                self._batch.need(blob_id, spot)
+            self._batch.make(wanted.place, wanted.entry)
+
+    def _large(self, wanted: Wanted) -> None:
+        """Begin a file whose blobs come in several batches."""
+        try:
+            node = decode_node(orjson.dumps(wanted.entry))
+            fd = self.target.create(wanted.place, node.name)
+        except Damaged as error:
+            self.report.fail(wanted.where, error.message)
+            return
+        except OSError as error:
+            give_up_when_full(error, wanted.where)
+            self.report.fail(wanted.where, f"it cannot be made: {os.strerror(error.errno or 0)}")
+            return
+        self._open.add(fd)
+        file = File(fd, node, wanted.place, wanted.where, self.sparse)
+        for blob_id, spot, offset in wanted.placed():
+            if self._batch.bytes and self._batch.bytes + spot.length > SLOT_BYTES:
+                self._flush()
+            self._batch.need(blob_id, spot)
+            self._batch.write(file, blob_id, offset)
+            if self._batch.full:
+                self._flush()
+        self._batch.then.append(lambda: self._finish(file))
 
     def _finish(self, file: File) -> None:
         """After its last byte: size, owner, mode and times. A file that is not whole is removed."""
@@ -229,96 +310,35 @@ class _Extraction:
             self.progress.add(files=1)
 
     def _link(self, first: tuple[str, ...], place: Place, node: Node) -> None:
+        """Give a file that was restored before one more name."""
         where = place.child(node.name)
-        opened: list[Place] = []
+        opened: list[int] = []
         try:
             assert self._root is not None
-            source = Place(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root.fd), "")
-            opened.append(source)
+            source = self._root
             for part in first[:-1]:
-                source = self.target.folder(source, part)
-                opened.append(source)
+                source = self.target.within(source, part)
+                opened.append(source.fd)
             self.target.link(source, first[-1], place, node)
             self.files += 1
             self.progress.add(files=1)
         except OSError as error:
-            self.report.fail(where, f"it cannot be linked to {'/'.join(first)}: {os.strerror(error.errno or 0)}")
+            self.report.fail(where, f"it cannot be linked to {quote('/'.join(first))}: {os.strerror(error.errno or 0)}")
         finally:
-            for one in opened:
-                os.close(one.fd)
+            for fd in opened:
+                os.close(fd)
 
-    def _then(self, step: Callable[[], None]) -> None:
-        self._batch.then.append(step)
-        if self._batch.full:
-            self._flush()
+    def _heard(self, done: Done) -> None:
+        self.report.take_in(done.report)
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch, Gathering()
         self.fetcher.submit(batch)
 
 
-def extract_device(repository: Repository, tree_id: str, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Extracted:
-    """Write a tree's `disk.img` onto a block device (or into a file). The device must be large enough.
-
-    Raises: NotFound (the tree is not one of a device), PermanentError, Damaged.
-    """
-    node = lookup(repository, tree_id, DISK_IMAGE)
-    progress = progress or Progress()
-    where = os.fspath(path)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise PermanentError(f"the device cannot be opened: {os.strerror(error.errno or 0)}", where=where) from error
-    fetcher = Fetcher(repository, progress)
-    try:
-        is_file = unix.S_ISREG(os.fstat(fd).st_mode)
-        if is_file:
-            os.ftruncate(fd, 0)
-            os.ftruncate(fd, node.size)
-        elif os.lseek(fd, 0, os.SEEK_END) < node.size:
-            raise PermanentError(
-                f"the device is smaller than the {node.size} bytes of the image", where=where, hint="restore into a larger volume"
-            )
-        file = File(fd, node, Place(-1, ""), where, is_file)
-        _fill_device(repository, fetcher, file)
-        if file.error:
-            raise Damaged(file.error, where=where)
-        os.fsync(fd)
-    except OSError as error:
-        give_up_when_full(error, where)
-        raise PermanentError(f"the device cannot be written: {os.strerror(error.errno or 0)}", where=where) from error
-    finally:
-        fetcher.close()
-        os.close(fd)
-    progress.add(files=1)
-    return Extracted(files=1, bytes=fetcher.written)
-
-
-def _fill_device(repository: Repository, fetcher: Fetcher, file: File) -> None:
-    batch = Batch()
-    offset = 0
-    for blob_id in file.node.content or ():
-        location = repository.locate(BlobKind.DATA, blob_id)
-        length = plain_length(location)
-        if is_hole(blob_id, length):
-            if not file.sparse:
-                _clear(file.fd, offset, length)
-        else:
-            batch.add(location, file, offset)
-        offset += length
-        if batch.full:
-            fetcher.submit(batch)
-            batch = Batch()
-    fetcher.submit(batch)
-    fetcher.wait()
-
-
-def _clear(fd: int, place: int, length: int) -> None:
-    """Make a stretch of a device zero, writing only where it is not."""
-    for offset in range(place, place + length, BLOCK):
-        size = min(BLOCK, place + length - offset)
-        if not is_zero(os.pread(fd, size, offset)):
-            write_all(fd, memoryview(bytes(size)), offset)
+def _names(place: Place) -> frozenset[str]:
+    with os.scandir(place.fd) as entries:
+        return frozenset(entry.name for entry in entries)
 
 
 def read_path(repository: Repository, tree_id: str, path: str) -> Iterator[bytes | bytearray]:

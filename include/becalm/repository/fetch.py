@@ -1,240 +1,298 @@
-"""Batches of blobs from the bucket into open files: by ranges, pack by pack, side by side, each checked before it is written.
+"""Batches of blobs from the bucket to those who make files of them: by few long ranges, pack by pack, side by side.
 
-It knows files only as descriptors. What is damaged or cannot be written spoils the files that need it and no other.
+The sealed bytes of a batch come to stand in a slot, memory that a worker sees, and the worker does the rest. As long as there is
+little to do, this process is the worker itself. It knows files only as descriptors, and opens nothing.
 """
 
 from __future__ import annotations
 
-import os
-import resource
+import queue
 import threading
-from collections import defaultdict, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha256
+from os import dup
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+import orjson
 
-from becalm.errors import Damaged, NotFound
-from becalm.repository.backup import BLOCK
-from becalm.repository.chunker import MAXIMUM, MINIMUM
-from becalm.repository.crypto import OVERHEAD
+from becalm.errors import BecalmError, Damaged, MoverFailed, NotFound
+from becalm.repository.crew import Crew
+from becalm.repository.extract_worker import Batch, Done, Extractor, Pieces, Setup, Spot
 from becalm.repository.format import Layout
-from becalm.repository.index import Location
-from becalm.repository.pack import read_blob
-from becalm.repository.target import Place, give_up_when_full
+from becalm.repository.gather import SLOT_BYTES, Gathering, Run, runs_of
 from becalm.storage.base import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import mmap
+    from collections.abc import Callable
 
-    from becalm.repository.crypto import Buffer
-    from becalm.repository.node import Node
+    from becalm.repository.gather import File
     from becalm.repository.progress import Progress
     from becalm.repository.reader import Repository
 
-_BATCHES = 2
-_BATCH_BYTES = 32 << 20
-_MOST_FILES = 512
-"""Of one batch: small files lie next to each other in a pack, so a batch of them is one request."""
-_LONGEST_RANGE = 4 << 20
-_WIDEST_GAP = 64 << 10
 _FETCHERS = 4
-_PAGE = 4096
+_SPARE_SLOTS = 3
+_LARGE_FILES = 2000
+_LARGE_BYTES = 64 << 20
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class File:
-    """A file under way. Its descriptor is open from its first batch to its last."""
+class _Job:
+    """A batch under way. It holds what the worker is told, and no entries as objects: several wait at once."""
 
-    fd: int
-    node: Node
-    place: Place
-    where: str
-    sparse: bool
-    error: str = ""
+    number: int
+    slot: int
+    memory: bytearray | None
+    runs: list[Run]
+    holes: dict[str, Spot]
+    shared: frozenset[str]
+    folders: list[tuple[str, bytes]]
+    pieces: list[tuple[File, list[tuple[str, int]]]]
+    descriptors: list[int]
+    left: int
+    lost: dict[str, str] = field(default_factory=dict)
+    worker: int = -1
 
+    @classmethod
+    def of(cls, gathered: Gathering, number: int, runs: list[Run], room: tuple[int, bytearray | None]) -> _Job:
+        return cls(
+            number=number,
+            slot=room[0],
+            memory=room[1],
+            runs=runs,
+            holes={blob_id: spot for blob_id, spot in gathered.blobs.items() if not spot.length},
+            shared=frozenset(gathered.shared),
+            folders=[(place.path, orjson.dumps({"nodes": entries})) for place, entries in gathered.folders.values()],
+            pieces=list(gathered.pieces.values()),
+            descriptors=[*gathered.folders, *gathered.pieces],
+            left=len(runs),
+        )
 
-Piece: TypeAlias = tuple[Location, list[tuple[File, int]]]
-"""A blob, and the files and offsets where it goes."""
-
-
-def files_at_once(allowed: int) -> int:
-    """Return how many files or directories one batch may hold open, of the `allowed` descriptors of the process. Pure.
-
-    Three batches are under way at once, and each may hold as many files and as many directories.
-    """
-    return _MOST_FILES if allowed < 0 else max(16, min(_MOST_FILES, allowed // 8))  # below zero: no limit
-
-
-def _files_at_once() -> int:
-    return files_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-
-
-@dataclass(slots=True)
-class Batch:
-    """Blobs and where they go, and what follows once they are written."""
-
-    most: int = field(default_factory=_files_at_once)
-    pieces: dict[str, dict[int, Piece]] = field(default_factory=lambda: defaultdict(dict))
-    then: list[Callable[[], None]] = field(default_factory=list)
-    files: int = 0
-    bytes: int = 0
-
-    def add(self, location: Location, file: File, offset: int) -> None:
-        """Send one blob to one more place."""
-        found = self.pieces[location.pack].get(location.blob.offset)
-        if found is None:
-            found = self.pieces[location.pack][location.blob.offset] = (location, [])
-            self.bytes += location.blob.length
-        found[1].append((file, offset))
-
-    @property
-    def full(self) -> bool:
-        """Whether it is time to carry it out."""
-        return self.files >= self.most or self.bytes >= _BATCH_BYTES or len(self.then) >= self.most
+    def batch(self) -> Batch:
+        """Return what the worker is told: now each blob's offset is its place in memory."""
+        spots = dict(self.holes)
+        for run in self.runs:
+            shift = run.place - run.begin
+            spots.update((blob_id, spot._replace(offset=spot.offset + shift)) for blob_id, spot in run.blobs)
+        return Batch(
+            number=self.number,
+            slot=self.slot,
+            memory=self.memory,
+            blobs=spots,
+            shared=self.shared,
+            lost=self.lost,
+            folders=self.folders,
+            pieces=[Pieces(where=file.where, sparse=file.sparse, content=content) for file, content in self.pieces],
+        )
 
 
-def plain_length(location: Location) -> int:
-    """Return how many bytes a blob has when it is open."""
-    return location.blob.uncompressed_length or location.blob.length - OVERHEAD
+_Word: TypeAlias = "Done | _Job | BaseException"
 
 
-@lru_cache(maxsize=8)
-def _zero_id(length: int) -> str:
-    return sha256(bytes(length)).hexdigest()
+class _Inline:
+    """Stands in for a crew's answers while this process is the worker."""
 
+    slots: tuple[mmap.mmap, ...] = ()
 
-_ZERO_LENGTHS = frozenset({MAXIMUM, BLOCK, MINIMUM})
+    def __init__(self, inbox: queue.SimpleQueue[_Word]) -> None:
+        self._inbox = inbox
 
-
-def is_hole(blob_id: str, length: int) -> bool:
-    """Say whether a blob is one of those by which holes are kept: it need not be fetched."""
-    return length in _ZERO_LENGTHS and blob_id == _zero_id(length)
+    def send(self, message: Done) -> None:
+        self._inbox.put(message)
 
 
 class Fetcher:
-    """Fetches the blobs of batches and writes them. Two batches are at work while the next is gathered; what follows keeps its order."""
+    """Carries batches out, a few at once. For one thread; what follows a batch is done in it, in the order of the calls."""
 
-    def __init__(self, repository: Repository, progress: Progress) -> None:
-        """Begin with threads of its own."""
+    def __init__(
+        self, repository: Repository, progress: Progress, *, sparse: bool = True, setuid: bool = True, workers: int | None = None
+    ) -> None:
+        """Begin. `workers` is how many processes there are from the first batch on: without it they come once there is much to do."""
         self.repository = repository
         self.progress = progress
-        self.written = 0
-        self._lock = threading.Lock()
+        self.written = self.files = 0
+        key = repository.key
+        self._setup = Setup((key.encrypt, key.mac_k, key.mac_r), repository.store.url, sparse, setuid)
+        self._workers = workers
+        self._inbox: queue.SimpleQueue[_Word] = queue.SimpleQueue()
+        self._inline = Extractor(self._setup, _Inline(self._inbox))
         self._pool = ThreadPoolExecutor(max_workers=_FETCHERS, thread_name_prefix="fetch")
-        self._line = ThreadPoolExecutor(max_workers=_BATCHES, thread_name_prefix="batch")
-        self._running: deque[Future[None]] = deque()
+        self._lock = threading.Lock()
+        self._crew: Crew | None = None
+        self._burden: list[int] = []
+        self._slots: list[int] = []
+        self._jobs: dict[int, _Job] = {}
+        self._next = 0
+        self._steps: deque[tuple[int, Callable[[], None]]] = deque()
+        self._handed = [0, 0]
+        self.heard: Callable[[Done], None] = lambda _: None
 
-    def submit(self, batch: Batch) -> None:
-        """Carry out a batch beside the one before it. Raises what an earlier one raised."""
-        while len(self._running) >= _BATCHES:
-            self._running.popleft().result()
-        before = self._running[-1] if self._running else None
-        self._running.append(self._line.submit(self._carry_out, batch, before))
+    def submit(self, gathered: Gathering) -> None:
+        """Carry a batch out. Waits while too many are under way. Raises what went wrong with an earlier one."""
+        self.progress.check()
+        if gathered.files or gathered.pieces:
+            self._start(gathered)
+        self._steps.extend((self._next, step) for step in gathered.then)
+        while not self._inbox.empty():
+            self._take(self._inbox.get())
+        self._proceed()
 
     def wait(self) -> None:
-        """Wait for the batches that are at work. Raises what one of them raised."""
-        while self._running:
-            self._running.popleft().result()
+        """Wait for the batches that are under way and do what follows them. Raises what went wrong."""
+        while self._jobs:
+            self._hear()
+        self._proceed()
+        self.progress.check()
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._line.shutdown(wait=True, cancel_futures=True)
+        """Let threads and processes go."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._crew is not None:
+            self._crew.close()
 
-    def _carry_out(self, batch: Batch, before: Future[None] | None) -> None:
-        ranges = [run for pieces in batch.pieces.values() for run in _ranges(pieces)]
-        failed: BaseException | None = None
-        for done in [self._pool.submit(self._fetch, run) for run in ranges]:
-            failed = done.exception() or failed
-        if failed is not None:
-            raise failed
-        if before is not None:
-            before.result()
-        for step in batch.then:
-            step()
+    def _start(self, gathered: Gathering) -> None:
+        runs = runs_of(gathered.blobs)
+        length = sum(run.length for run in runs)
+        if length > SLOT_BYTES:
+            runs = runs_of(gathered.blobs, widest_gap=0)
+            length = sum(run.length for run in runs)
+        job = _Job.of(gathered, self._next, runs, self._room(length))
+        self._next += 1
+        self._jobs[job.number] = job
+        self._handed[0] += gathered.files
+        self._handed[1] += length
+        if not runs:
+            self._hand_over(job)
+        for run in runs:
+            self._pool.submit(self._bring, job, run)
 
-    def _fetch(self, run: list[Piece]) -> None:
-        """Fetch neighbouring blobs with one request, and write each. What is damaged spoils its files and nothing else."""
+    def _room(self, length: int) -> tuple[int, bytearray | None]:
+        """Return a free slot, or memory of this process where there is no crew or the slot is too small."""
+        if self._crew is None and self._is_much():
+            self._begin_crew()
+        inline = self._crew is None or length > SLOT_BYTES
+        if inline:
+            while sum(job.memory is not None for job in self._jobs.values()) >= _SPARE_SLOTS:
+                self._hear()
+            return -1, bytearray(length)
+        while not self._slots:
+            self._hear()
+        return self._slots.pop(), None
+
+    def _is_much(self) -> bool:
+        if self._workers is not None:
+            return self._workers > 0
+        return self._handed[0] > _LARGE_FILES or self._handed[1] > _LARGE_BYTES
+
+    def _begin_crew(self) -> None:
+        workers = self._workers if self._workers is not None else _processors()
+        if workers < 1:
+            return
+        try:
+            self._crew = Crew(
+                "becalm.repository.extract_worker:Extractor",
+                tuple(self._setup),
+                workers=workers,
+                slots=workers + _SPARE_SLOTS,
+                slot_bytes=SLOT_BYTES,
+                receive=lambda _, done: self._inbox.put(done),
+                failed=self._inbox.put,
+            )
+        except OSError:
+            self._workers = 0  # no process can be started: this one does it alone
+            return
+        self._burden = [0] * workers
+        self._slots = list(range(workers + _SPARE_SLOTS))
+
+    def _bring(self, job: _Job, run: Run) -> None:
+        """Fetch one run into the memory of its batch. The last one sends the batch on. In a thread of the pool."""
+        try:
+            self._read(job, run)
+            with self._lock:
+                job.left -= 1
+                last = job.left == 0
+            if last:
+                self._hand_over(job)
+        except BaseException as error:  # noqa: BLE001  (a thread has nobody above it: it is raised where the batches are submitted)
+            self._inbox.put(error)
+
+    def _read(self, job: _Job, run: Run) -> None:
+        """A range that cannot be read whole is read in halves: what is damaged spoils its files and nothing else."""
         self.progress.check()
-        first, last = run[0][0], run[-1][0]
-        begin = first.blob.offset
-        key = Layout.pack(first.pack)
-        where = self.repository.where(key)
+        key = Layout.pack(run.pack)
         try:
-            raw = self.repository.store.get(key, Span(offset=begin, length=last.blob.offset + last.blob.length - begin))
-        except (NotFound, Damaged) as error:
-            _spoil(run, f"its pack {first.pack[:12]} cannot be read: {error.message}")
-            return
-        view = memoryview(raw)
-        for location, goals in run:
-            offset = location.blob.offset - begin
-            try:
-                data = read_blob(self.repository.key, view[offset : offset + location.blob.length], location.blob, where=where)
-            except Damaged as error:
-                _spoil([(location, goals)], str(error))
-                continue
-            for file, place in goals:
-                self._write(file, data, place)
+            raw = self.repository.store.get(key, Span(offset=run.begin, length=run.length))
+        except Damaged as error:
+            if len(run.blobs) > 1:
+                for half in run.halves():
+                    self._read(job, half)
+            else:
+                self._lose(job, run, error)
+        except NotFound as error:
+            self._lose(job, run, error)
+        else:
+            memory = job.memory if job.memory is not None else self._crew_slot(job.slot)
+            memory[run.place : run.place + run.length] = raw
 
-    def _write(self, file: File, data: Buffer, place: int) -> None:
-        if file.error:
-            return
-        try:
-            _write_at(file.fd, data, place, sparse=file.sparse)
-        except OSError as error:
-            give_up_when_full(error, file.where)
-            file.error = f"it cannot be written: {os.strerror(error.errno or 0)}"
+    def _crew_slot(self, slot: int) -> mmap.mmap:
+        assert self._crew is not None
+        return self._crew.slots[slot]
+
+    def _lose(self, job: _Job, run: Run, error: BecalmError) -> None:
+        message = f"its pack {run.pack[:12]} cannot be read: {error.message}"
+        with self._lock:
+            job.lost.update((blob_id, message) for blob_id, _ in run.blobs)
+
+    def _hand_over(self, job: _Job) -> None:
+        if job.memory is not None or self._crew is None:
+            self._inbox.put(job)
             return
         with self._lock:
-            self.written += len(data)
-        self.progress.add(size=len(data))
+            job.worker = min(range(len(self._burden)), key=self._burden.__getitem__)
+            self._burden[job.worker] += 1
+        self._crew.send(job.worker, job.batch(), job.descriptors)
+
+    def _hear(self) -> None:
+        """Wait for one word, and see now and then whether to stop."""
+        while True:
+            self.progress.check()
+            try:
+                return self._take(self._inbox.get(timeout=_LOOK_SECONDS))
+            except queue.Empty:
+                continue
+
+    def _take(self, word: _Word) -> None:
+        if isinstance(word, BaseException):
+            raise word if isinstance(word, BecalmError | OSError | MemoryError) else MoverFailed(f"{type(word).__name__}: {word}")
+        if isinstance(word, _Job):
+            self._inline.handle(word.batch(), [dup(fd) for fd in word.descriptors])
+            return
+        job = self._jobs.pop(word.number)
+        if job.slot >= 0:
+            self._slots.append(job.slot)
+            with self._lock:
+                self._burden[job.worker] -= 1
+        for number, (file, _) in enumerate(job.pieces):
+            file.error = file.error or word.broken.get(number, "")
+        self.written += word.bytes
+        self.files += word.files
+        self.heard(word)
+        self._proceed()
+        self.progress.path = word.path or self.progress.path
+        self.progress.add(files=word.files, size=word.bytes)
+
+    def _proceed(self) -> None:
+        """Do what follows the batches that are carried out."""
+        first = min(self._jobs, default=self._next)
+        while self._steps and self._steps[0][0] <= first:
+            self._steps.popleft()[1]()
 
 
-def _spoil(run: list[Piece], message: str) -> None:
-    for _, goals in run:
-        for file, _ in goals:
-            file.error = file.error or message
+def _processors() -> int:
+    """Return how many workers pay: with one processor none does."""
+    from becalm.repository.hands import processors  # noqa: PLC0415  (the backup's side is large, and only large work comes here)
 
-
-def _ranges(pieces: dict[int, Piece]) -> Iterator[list[Piece]]:
-    """Yield runs of blobs that are close to each other in their pack."""
-    run: list[Piece] = []
-    for _, piece in sorted(pieces.items()):
-        blob = piece[0].blob
-        if run:
-            end = run[-1][0].blob.offset + run[-1][0].blob.length
-            if blob.offset - end > _WIDEST_GAP or blob.offset + blob.length - run[0][0].blob.offset > _LONGEST_RANGE:
-                yield run
-                run = []
-        run.append(piece)
-    if run:
-        yield run
-
-
-def _write_at(fd: int, data: Buffer, place: int, *, sparse: bool) -> None:
-    """Write; pages of zeros are left out where the file has a hole there anyway."""
-    view = memoryview(data)
-    if not sparse or len(view) < _PAGE:
-        write_all(fd, view, place)
-        return
-    whole = len(view) // _PAGE * _PAGE
-    filled = np.frombuffer(data, dtype="<u8", count=whole // 8).reshape(-1, _PAGE // 8).any(axis=1)
-    if filled.all():
-        write_all(fd, view, place)
-        return
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8))).tolist()
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        write_all(fd, view[begin * _PAGE : end * _PAGE], place + begin * _PAGE)
-    if whole < len(view):
-        write_all(fd, view[whole:], place + whole)
-
-
-def write_all(fd: int, view: memoryview, place: int) -> None:
-    """Write all of it at its place."""
-    while view:
-        done = os.pwrite(fd, view, place)
-        view, place = view[done:], place + done
+    found = processors()
+    return found if found > 1 else 0

@@ -17,6 +17,7 @@ import orjson
 from becalm.clock import parse_time
 from becalm.errors import Damaged, UsageError
 from becalm.repository.node import Node, NodeType
+from becalm.repository.scan import INDEX, parts_of, slabs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -68,9 +69,15 @@ class Layout:
     LEASE: Key = "becalm/lease"
     RUNS = "becalm/runs/"
     PINS = "becalm/pins/"
+    ADOPTED: Key = "becalm/adopted"
     INTENTS = "becalm/intents/"
     TOMBSTONES = "becalm/tombstones/"
     LEDGER = "becalm/ledger/"
+    LOOK: Key = "becalm/look"
+    RESERVE: Key = "becalm/reserve"
+    SUPERSEDED = "becalm/superseded/"
+    RETIRED = "becalm/retired/"
+    PROBES = "becalm/probes/"
 
     @staticmethod
     def key(key_id: str) -> Key:
@@ -119,6 +126,21 @@ class Layout:
     def tombstone(pack_id: str) -> Key:
         """The note that nothing referred to a pack when it was last looked at."""
         return f"becalm/tombstones/{pack_id}"
+
+    @staticmethod
+    def probe(name: str) -> Key:
+        """An object with which a store is tried out; it goes again."""
+        return f"becalm/probes/{name}"
+
+    @staticmethod
+    def retired(key_id: str) -> Key:
+        """The note that a password's key is out of use, and ends with its object lock."""
+        return f"becalm/retired/{key_id}"
+
+    @staticmethod
+    def superseded(index_id: str) -> Key:
+        """The note that an index object cannot be read, and others stand in its place."""
+        return f"becalm/superseded/{index_id}"
 
     @staticmethod
     def ledger(number: int) -> Key:
@@ -268,6 +290,10 @@ class IndexedBlob:
     """Bytes of the plain text where it is compressed; nothing where it is not."""
 
 
+_INDEX_SLAB = 4 << 20
+"""Bytes of an index object that are turned into objects of Python's at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexDoc:
     """Packs and the blobs in them."""
@@ -281,16 +307,17 @@ class IndexDoc:
     @staticmethod
     def raw_packs(document: bytes, *, where: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Yield each pack with its blobs as JSON gives them: the index reads hundreds of thousands. Raises Damaged."""
-        packs = read_json(document, where=where).get("packs")
-        for pack in packs or ():
-            if (
-                not isinstance(pack, dict)
-                or not isinstance(pack.get("id"), str)
-                or not is_id(pack["id"])
-                or not isinstance(pack.get("blobs"), list)
-            ):
-                raise Damaged("the index names a pack that has no id or no blobs", where=where)
-            yield pack["id"], pack["blobs"]
+        for packs in IndexDoc.pack_slabs(document, where=where):
+            yield from packs
+
+    @staticmethod
+    def pack_slabs(document: bytes, *, where: str) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
+        """Yield the packs with their blobs as JSON gives them, some packs at a time. Raises Damaged."""
+        try:
+            for packs in slabs(parts_of(document), INDEX, optional=True, slab=_INDEX_SLAB):
+                yield [_raw_pack(pack, where=where) for pack in packs]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"the index cannot be read: {error}", where=where) from error
 
     @classmethod
     def decode(cls, document: bytes, *, where: str) -> IndexDoc:
@@ -299,6 +326,17 @@ class IndexDoc:
             return cls({pack: tuple(_indexed(blobs)) for pack, blobs in cls.raw_packs(document, where=where)})
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"the index cannot be read: {error}", where=where) from error
+
+
+def _raw_pack(pack: Any, *, where: str) -> tuple[str, list[dict[str, Any]]]:
+    if (
+        not isinstance(pack, dict)
+        or not isinstance(pack.get("id"), str)
+        or not is_id(pack["id"])
+        or not isinstance(pack.get("blobs"), list)
+    ):
+        raise Damaged("the index names a pack that has no id or no blobs", where=where)
+    return pack["id"], pack["blobs"]
 
 
 def _blob(blob: IndexedBlob) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The lease of a repository: one run writes at a time, and one that slept through its lease cannot make anything visible.
 
 It is one object, changed only by compare and swap. It is never deleted, so that its epoch only grows: whoever still holds an
-older epoch has lost. Expiry is told by the store's clock, never by that of a machine which may have slept.
+older epoch has lost. Expiry is told by the store's clock, never by that of a machine which may have slept. A store whose clock was
+ahead and was set back does not block anybody: a lease that ends later than any lease can is over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 _NEW = ETag("")
 _REMEDY = "when surely no run is at work, remove this object"
+MOST_SECONDS = 3600.0
+"""Nobody takes a lease for longer: one that ends later was written while the store's clock was ahead."""
+
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
 
@@ -45,7 +49,15 @@ class Lease:
 
     def held(self, now: datetime) -> bool:
         """Whether somebody may be at work under it."""
-        return not self.released and now < self.expires
+        return not self.released and now < self.expires and not self.misdated(now)
+
+    def misdated(self, now: datetime) -> bool:
+        """Whether it ends later than a lease that was taken now can end: the store's clock has been set back since."""
+        return self.expires > now + timedelta(seconds=MOST_SECONDS)
+
+    def until(self, wanted: datetime, *, now: datetime) -> datetime:
+        """Return when it ends if it is held on to: never sooner than it does, but for a misdated end."""
+        return wanted if self.released or self.misdated(now) else max(wanted, self.expires)
 
 
 def read(store: ObjectStore) -> Lease | None:
@@ -66,11 +78,11 @@ def take(store: ObjectStore, *, policy: str, run: str, seconds: float, clock: Cl
     for _ in _attempts(clock):
         current = read(store)
         now = store.now()
-        wanted = now + timedelta(seconds=seconds)
+        wanted = now + timedelta(seconds=min(seconds, MOST_SECONDS))
         if current is None:
             new = Lease(epoch=1, run=run, policy=policy, expires=wanted, etag=_NEW)
         elif current.run == run:
-            new = replace(current, policy=policy, expires=wanted if current.released else max(wanted, current.expires), released=False)
+            new = replace(current, policy=policy, expires=current.until(wanted, now=now), released=False)
         elif current.held(now):
             raise LeaseHeld(
                 f"run {current.run} of policy {current.policy} is at work, its lease lasts until {format_time(current.expires)}",
@@ -96,8 +108,9 @@ def renew(store: ObjectStore, *, run: str, epoch: int, seconds: float, clock: Cl
         current = _own(store, run, epoch)
         if seen and current.expires > seen.expires:
             return current  # another part of this run was quicker
-        seen = current
-        written = _swap(store, replace(current, expires=max(current.expires, store.now() + timedelta(seconds=seconds))))
+        seen, now = current, store.now()
+        wanted = now + timedelta(seconds=min(seconds, MOST_SECONDS))
+        written = _swap(store, replace(current, expires=current.until(wanted, now=now)))
         if written:
             return written
     raise _conflict(store)

@@ -23,13 +23,14 @@ from becalm.errors import Damaged
 from becalm.repository.quoting import from_bytes, quote, to_bytes, unquote
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
 _SECOND = 1_000_000_000
 _NOT_TEXT = re.compile(r"[\udc80-\udcff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_SECOND = -62_167_219_200  # 0000-01-01, where restic cuts
-_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59
+FIRST_SECOND = -62_167_219_200  # 0000-01-01, where restic cuts
+LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59
 
 # os.FileMode of Go: the permissions are Unix's, the rest is Go's own.
 _DIR, _SYMLINK, _DEVICE, _FIFO, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24
@@ -161,6 +162,30 @@ class Node:
         )
 
 
+def node_of(name: str, status: os.stat_result, *, access_times: bool = False, device_id: int = 0, **more: object) -> Node:
+    """Return an entry's node from its status; `more` are the fields that a status does not hold.
+
+    Times of last access are recorded only on request: they would give a new tree each time a file is read.
+    """
+    node_type = type_of(status.st_mode)
+    is_dir = node_type is NodeType.DIR
+    fields: dict[str, object] = {
+        "name": name,
+        "type": node_type,
+        "mode": go_mode(node_type, status.st_mode),
+        "mtime_ns": status.st_mtime_ns,
+        "atime_ns": status.st_atime_ns if access_times else status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "inode": status.st_ino,
+        "device_id": device_id if status.st_nlink > 1 and not is_dir else 0,
+        "links": 0 if is_dir else status.st_nlink,
+        "device": status.st_rdev if node_type in (NodeType.DEV, NodeType.CHARDEV) else 0,
+    }
+    return Node(**(fields | more))  # type: ignore[arg-type]  # the fields above are the node's own
+
+
 @lru_cache(maxsize=4096)
 def _date_of(day: int) -> str:
     moment = _EPOCH + timedelta(days=day) if day >= -719_162 else None
@@ -170,8 +195,8 @@ def _date_of(day: int) -> str:
 def format_ns(nanoseconds: int) -> str:
     """Write a time as Go writes it in UTC: fractions only where there are any, without trailing zeros."""
     second, fraction = divmod(nanoseconds, _SECOND)
-    if not _FIRST_SECOND <= second <= _LAST_SECOND:
-        second, fraction = (0 if second < _FIRST_SECOND else _LAST_SECOND), 0
+    if not FIRST_SECOND <= second <= LAST_SECOND:
+        second, fraction = (0 if second < FIRST_SECOND else LAST_SECOND), 0
     day, second = divmod(second, 86400)
     minute, second = divmod(second, 60)
     tail = f".{fraction:09d}".rstrip("0") if fraction else ""
@@ -281,6 +306,14 @@ def decode_node(document: bytes | str) -> Node:
         return _node(orjson.loads(document))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise Damaged(f"the entry of a directory cannot be read: {error}") from error
+
+
+def read_entry(entry: dict[str, Any], *, where: str = "") -> Node:
+    """Return an entry that JSON has been read from already. Raises Damaged."""
+    try:
+        return _node(entry)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
+        raise Damaged(f"the tree cannot be read: {error}", where=where, hint="run a check of the repository") from error
 
 
 _NUMBERS = ("mode", "uid", "gid", "inode", "device_id", "size", "links", "device")

@@ -32,6 +32,8 @@ _PLAIN = struct.Struct("<BI32s")
 _PACKED = struct.Struct("<BII32s")
 ENTRY_BYTES = (_PACKED.size, _PLAIN.size)
 """Bytes of a header's entry: of a compressed blob, of another."""
+LENGTH_BYTES = _LENGTH.size
+"""Bytes at the very end of a pack: how long its sealed header is."""
 _TYPES = {(BlobKind.DATA, False): 0, (BlobKind.TREE, False): 1, (BlobKind.DATA, True): 2, (BlobKind.TREE, True): 3}
 _KINDS = {number: kind for kind, number in _TYPES.items()}
 _LARGEST_HEADER = 16 << 20
@@ -164,15 +166,19 @@ def verify(key: MasterKey, body: Buffer, blobs: Iterable[IndexedBlob]) -> None:
 
 def encode_header(blobs: Iterable[IndexedBlob]) -> bytes:
     """Write the entries of a header."""
-    entries = bytearray()
-    for blob in blobs:
-        number = _TYPES[blob.kind, blob.uncompressed_length > 0]
-        raw = bytes.fromhex(blob.id)
-        if blob.uncompressed_length:
-            entries += _PACKED.pack(number, blob.length, blob.uncompressed_length, raw)
-        else:
-            entries += _PLAIN.pack(number, blob.length, raw)
-    return bytes(entries)
+    return b"".join([header_entry(blob.kind, bytes.fromhex(blob.id), blob.length, blob.uncompressed_length) for blob in blobs])
+
+
+def header_entry(kind: BlobKind, raw_id: bytes, length: int, uncompressed_length: int) -> bytes:
+    """Write the entry of one blob in a header."""
+    if uncompressed_length:
+        return _PACKED.pack(_TYPES[kind, True], length, uncompressed_length, raw_id)
+    return _PLAIN.pack(_TYPES[kind, False], length, raw_id)
+
+
+def length_field(length: int) -> bytes:
+    """Write the end of a pack: how long its sealed header is."""
+    return _LENGTH.pack(length)
 
 
 def decode_header(entries: Buffer, *, where: str = "") -> list[IndexedBlob]:

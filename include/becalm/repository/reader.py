@@ -21,12 +21,14 @@ from becalm.repository.format import BlobKind, Config, Layout, NodeType, is_id
 from becalm.repository.index import Index, Location
 from becalm.repository.node import Node, decode_tree
 from becalm.repository.pack import compress, decompress, read_blob
+from becalm.repository.superseded import superseded
 from becalm.storage.base import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from becalm.repository.crypto import Buffer
     from becalm.storage.base import Key, ObjectStore
 
 POLYNOMIAL = "3da3358b4dc173"
@@ -78,6 +80,8 @@ class Repository:
     id: str
     version: int
     key: MasterKey = field(repr=False)
+    avoid: frozenset[str] = field(default=frozenset(), repr=False)
+    """Packs that are not relied on: what lies only in them counts as unknown."""
     _index: Index | None = field(default=None, repr=False)
     _ends: dict[str, int] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -93,17 +97,37 @@ class Repository:
         """Where the blobs lie; read at first use."""
         with self._lock:
             if self._index is None:
-                self._index = Index()
+                self._index = Index(avoid=self.avoid)
                 self.refresh()
             return self._index
 
+    def avoiding(self, packs: frozenset[str]) -> Repository:
+        """Return the same repository, with nothing read, as it is without these packs: those that prune has marked."""
+        return Repository(store=self.store, id=self.id, version=self.version, key=self.key, avoid=packs)
+
     def refresh(self) -> None:
-        """Read the index objects that have come since. Blobs of index objects that went stay known until the next opening."""
+        """Read the index objects that have come since. Blobs of index objects that went stay known until the next opening.
+
+        A pack with a tombstone may be about to go, or be gone: what lies elsewhere too is found there.
+        """
         with self._lock:
-            into = self._index = self._index or Index()
-            new = [info.key for info in self.store.list(Layout.INDEX) if info.key not in self._loaded]
-            index_module.load(new, self.load_document, into=into)
+            into = self._index = self._index or Index(avoid=self.avoid)
+            names = (info.key for info in self.store.list(Layout.INDEX))
+            new = [key for key in names if is_id(key.removeprefix(Layout.INDEX)) and key not in self._loaded]
+            marked = (
+                frozenset(info.key.removeprefix(Layout.TOMBSTONES) for info in self.store.list(Layout.TOMBSTONES)) if new else frozenset()
+            )
+            index_module.load(new, self.load_index, into=into, last=marked)
             self._loaded.update(new)
+
+    def load_index(self, key: Key) -> bytes:
+        """Return an index object; a damaged one is empty where repair has put others in its place. Raises: NotFound, Damaged."""
+        try:
+            return self.load_document(key)
+        except Damaged:
+            if key.removeprefix(Layout.INDEX) in superseded(self.store):
+                return b'{"packs":[]}'
+            raise
 
     def load_document(self, key: Key) -> bytes:
         """Return the JSON of an object that is named by its hash (index, snapshot, lock). Raises: NotFound, Damaged."""
@@ -111,9 +135,10 @@ class Repository:
         sealed = self.store.get(key)
         if sha256(sealed).hexdigest() != key.rpartition("/")[2]:
             raise Damaged("the object is not what its name says", where=where)
-        return self._open_document(sealed, where=where)
+        return self.open_document(sealed, where=where)
 
-    def _open_document(self, sealed: bytes, *, where: str) -> bytes:
+    def open_document(self, sealed: bytes, *, where: str) -> bytes:
+        """Return the JSON of a sealed object, wherever it was stored. Raises: Damaged."""
         plain = bytes(unseal(self.key, sealed, where=where))
         if self.version < 2 or not plain or plain[:1] in (b"{", b"["):
             return plain
@@ -129,7 +154,7 @@ class Repository:
         """Return an object as it is stored, and its name. It is read back once before it is handed out. Raises Damaged."""
         plain = b"\x02" + compress(document, level=3) if self.version > 1 else document
         sealed = bytes(seal(self.key, plain))
-        if self._open_document(sealed, where="an object before it was written") != document:
+        if self.open_document(sealed, where="an object before it was written") != document:
             raise Damaged("an object did not come back as it was sealed", hint="this machine's memory or processor is at fault")
         return sealed, sha256(sealed).hexdigest()
 
@@ -197,7 +222,7 @@ def _decompress_document(packed: bytes, declared: int, *, where: str) -> bytes:
     return plain
 
 
-def put_once(store: ObjectStore, key: Key, body: bytes | bytearray, *, retain_until: datetime | None = None) -> None:
+def put_once(store: ObjectStore, key: Key, body: Buffer, *, retain_until: datetime | None = None) -> None:
     """Write an object whose name is its hash. One that is there already, after a lost reply, is ours: its length must agree."""
     try:
         store.put(key, body, if_absent=True, retain_until=retain_until)

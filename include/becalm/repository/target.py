@@ -10,14 +10,16 @@ import ctypes
 import errno
 import os
 import stat as unix
-import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from becalm.errors import PermanentError
-from becalm.model import Finding, Severity
 from becalm.repository.format import NodeType
 from becalm.repository.node import Node, type_of
 from becalm.repository.quoting import quote, to_bytes
+
+if TYPE_CHECKING:
+    from becalm.model import Finding
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,34 +28,52 @@ _MOST_FINDINGS = 1000
 _LONGEST_NAME = 255
 
 
+class Remark(NamedTuple):
+    """What is said of one entry. (Workers load no more than they need: it becomes a `Finding` where the report is handed out.)"""
+
+    where: str
+    message: str
+    remedy: str = ""
+
+
 @dataclass(slots=True)
 class Report:
-    """What was not restored as it was."""
+    """What was not restored as it was. For one thread; it may go from one process to another."""
 
-    failures: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
+    failures: list[Remark] = field(default_factory=list)
+    notes: dict[str, Remark] = field(default_factory=dict)
+    """By their kind: the first of a kind stands for all."""
     failed: int = 0
-    _seen: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, where: str, message: str, remedy: str = "") -> None:
         """Something is missing or not as it was."""
-        with self._lock:
-            self.failed += 1
-            if len(self.failures) < _MOST_FINDINGS:
-                self.failures.append(Finding(where=where, message=message, remedy=remedy))
+        self.failed += 1
+        if len(self.failures) < _MOST_FINDINGS:
+            self.failures.append(Remark(where, message, remedy))
 
     def once(self, kind: str, where: str, message: str, remedy: str = "") -> None:
         """Something holds for many entries: the first stands for all."""
-        with self._lock:
-            if kind not in self._seen:
-                self._seen.add(kind)
-                self.notes.append(Finding(where=where, message=message, remedy=remedy, severity=Severity.WARNING))
+        self.notes.setdefault(kind, Remark(where, message, remedy))
+
+    def take_in(self, other: Report) -> None:
+        """Add what another one says."""
+        self.failed += other.failed
+        self.failures += other.failures[: _MOST_FINDINGS - len(self.failures)]
+        self.notes = other.notes | self.notes
 
     def all_failures(self) -> tuple[Finding, ...]:
         """Return them, with a last line that counts what was cut."""
-        more = self.failed - len(self.failures)
-        return (*self.failures, Finding(where="/", message=f"{more} more of these")) if more else tuple(self.failures)
+        from becalm.model import Finding  # noqa: PLC0415  (a worker needs no model, and it is large)
+
+        found = tuple(Finding(**remark._asdict()) for remark in sorted(self.failures))
+        more = self.failed - len(found)
+        return (*found, Finding(where="/", message=f"{more} more of these")) if more else found
+
+    def all_notes(self) -> tuple[Finding, ...]:
+        """Return what holds for many entries."""
+        from becalm.model import Finding, Severity  # noqa: PLC0415  (a worker needs no model, and it is large)
+
+        return tuple(Finding(**remark._asdict(), severity=Severity.WARNING) for remark in self.notes.values())
 
 
 @dataclass(slots=True)
@@ -104,11 +124,16 @@ def make_durable(path: str) -> None:
 
 
 class Target:
-    """Makes entries. Safe for several threads as far as they work on different names."""
+    """Makes entries. For one thread, beside others that work on other names."""
 
-    def __init__(self, report: Report) -> None:
-        """Begin; whether owners can be given is a question of who runs this."""
+    def __init__(self, report: Report, *, devices: bool = True, setuid: bool = True) -> None:
+        """Begin; whether owners can be given is a question of who runs this.
+
+        Without `devices` no device is made, without `setuid` no program gets the rights of its owner, its group or a capability.
+        """
         self.report = report
+        self._devices = devices
+        self._setuid = setuid
         self._root = os.geteuid() == 0
 
     def status(self, place: Place, name: str) -> os.stat_result | None:
@@ -127,14 +152,18 @@ class Target:
                 f"the target cannot be opened: {os.strerror(error.errno or 0)}", where=path, hint="the folder must exist"
             ) from error
 
-    def folder(self, place: Place, name: str) -> Place:
-        """Open a directory, making it where it is not there. Raises OSError, also where something else has the name."""
+    def folder(self, place: Place, name: str) -> tuple[Place, bool]:
+        """Open a directory, making it where it is not there, and say whether it is new. Raises OSError, also where something else has the name."""
         try:
-            fd = os.open(name, _OPEN_DIR, dir_fd=place.fd)
-        except FileNotFoundError:
             os.mkdir(name, 0o700, dir_fd=place.fd)
-            fd = os.open(name, _OPEN_DIR, dir_fd=place.fd)
-        return Place(fd, place.child(name))
+            new = True
+        except FileExistsError:
+            new = False
+        return self.within(place, name), new
+
+    def within(self, place: Place, name: str) -> Place:
+        """Open a directory that is there. Raises OSError."""
+        return Place(os.open(name, _OPEN_DIR, dir_fd=place.fd), place.child(name))
 
     def make_way(self, place: Place, name: str) -> None:
         """Remove what has the name. Raises OSError where it is a directory."""
@@ -145,12 +174,18 @@ class Target:
 
     def create(self, place: Place, name: str) -> int:
         """Make an empty file of its own and return it open. Raises OSError."""
-        self.make_way(place, name)
-        return os.open(name, _CREATE, 0o600, dir_fd=place.fd)
+        try:
+            return os.open(name, _CREATE, 0o600, dir_fd=place.fd)
+        except FileExistsError:
+            self.make_way(place, name)
+            return os.open(name, _CREATE, 0o600, dir_fd=place.fd)
 
     def special(self, place: Place, node: Node) -> None:
         """Make a link, a pipe or a device, with owner, times and attributes. Raises OSError."""
         name = node.name
+        if node.type in (NodeType.DEV, NodeType.CHARDEV) and not self._devices:
+            self.report.once("devices", place.child(name), "devices are not restored, as was asked for")
+            return
         found = self.status(place, name)
         if found is None or not self._is_same(place, node, found):
             self.make_way(place, name)
@@ -185,7 +220,7 @@ class Target:
         """Give an open file or directory its owner, attributes, mode and times, in the order that keeps them."""
         self._own(fd, node, where)
         self._attributes(fd, node, where, follow=True)
-        os.fchmod(fd, node.permissions)
+        os.fchmod(fd, self._permissions(node))
         os.utime(fd, ns=(node.atime_ns, node.mtime_ns))
 
     def dress_by_name(self, place: Place, node: Node) -> None:
@@ -197,8 +232,30 @@ class Target:
             self._not_owner(error, os.stat(node.name, dir_fd=place.fd, follow_symlinks=False), node, where)
         self._attributes(f"/proc/self/fd/{place.fd}/{node.name}", node, where, follow=False)
         if node.type is not NodeType.SYMLINK:
-            os.chmod(node.name, node.permissions, dir_fd=place.fd)
+            os.chmod(node.name, self._permissions(node), dir_fd=place.fd)
         os.utime(node.name, ns=(node.atime_ns, node.mtime_ns), dir_fd=place.fd, follow_symlinks=False)
+
+    def is_dressed(self, place: Place, node: Node, found: os.stat_result) -> bool:
+        """Say whether an entry has its owner, its mode and its attributes."""
+        if (found.st_uid, found.st_gid, unix.S_IMODE(found.st_mode)) != (node.uid, node.gid, self._permissions(node)):
+            return False
+        path = f"/proc/self/fd/{place.fd}/{node.name}"
+        try:
+            present = {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+        except OSError:
+            return not node.xattrs
+        wanted = self._wanted(node)
+        return wanted.items() <= present.items() and all(key in wanted or key.startswith("security.") for key in present)
+
+    def _permissions(self, node: Node) -> int:
+        allowed = node.permissions
+        return allowed if self._setuid or node.type is NodeType.DIR else allowed & ~(unix.S_ISUID | unix.S_ISGID)
+
+    def _wanted(self, node: Node) -> dict[str, bytes]:
+        wanted = dict(node.xattrs)
+        if not self._setuid:
+            wanted.pop("security.capability", None)
+        return wanted
 
     def _own(self, fd: int, node: Node, where: str) -> None:
         try:
@@ -217,7 +274,7 @@ class Target:
             self.report.once("owner", where, "owners are not restored, as this is not run by root", "run it as root")
 
     def _attributes(self, path: int | str, node: Node, where: str, *, follow: bool) -> None:
-        wanted = dict(node.xattrs)
+        wanted = self._wanted(node)
         try:
             present = os.listxattr(path, follow_symlinks=follow)
         except OSError:

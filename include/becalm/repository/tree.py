@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from becalm.errors import NotFound
 from becalm.repository.format import BlobId, NodeType
-from becalm.repository.node import Node
+from becalm.repository.listing import listing
+from becalm.repository.node import Node, read_entry
+from becalm.repository.quoting import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,27 +146,46 @@ def join(repository: Repository, writer: Writer, trees: Sequence[BlobId]) -> Blo
     return writer.save_tree(nodes)
 
 
+def nodes(repository: Repository, tree_id: BlobId) -> Iterator[Node]:
+    """Yield the entries of a directory, however many there are. Raises: Damaged."""
+    where = f"{repository.store.url}: tree {tree_id}"
+    for entries in listing(repository, tree_id):
+        for entry in entries:
+            yield read_entry(entry, where=where)
+
+
 def walk(repository: Repository, tree_id: BlobId, *, prefix: str = "") -> Iterator[tuple[str, Node]]:
     """Yield every entry with its path, each directory before what is in it, in the order of the names. Raises: Damaged."""
-    stack = [(prefix, iter(repository.tree(tree_id)))]
+    stack = [(prefix, nodes(repository, tree_id))]
     while stack:
-        base, nodes = stack[-1]
-        node = next(nodes, None)
+        base, entries = stack[-1]
+        node = next(entries, None)
         if node is None:
             stack.pop()
             continue
         path = f"{base}/{node.name}" if base else node.name
         yield path, node
         if node.type is NodeType.DIR and node.subtree:
-            stack.append((path, iter(repository.tree(node.subtree))))
+            stack.append((path, nodes(repository, node.subtree)))
 
 
 def lookup(repository: Repository, tree_id: BlobId, path: str) -> Node:
     """Return the entry at a path; the root is a plain directory without a name. Raises: NotFound, Damaged."""
-    found = Node.directory("", subtree=tree_id)
+    found: Node | None = Node.directory("", subtree=tree_id)
     for part in path.strip("/").split("/") if path.strip("/") else ():
-        children = {node.name: node for node in repository.tree(found.subtree)} if found.subtree else {}
-        if part not in children:
-            raise NotFound(f"there is no {path!r} in the tree {tree_id[:12]}", where=repository.store.url)
-        found = children[part]
+        found = _child(repository, found.subtree, part) if found and found.subtree else None
+    if found is None:
+        raise NotFound(f"there is no {path!r} in the tree {tree_id[:12]}", where=repository.store.url)
     return found
+
+
+def _child(repository: Repository, tree_id: BlobId, name: str) -> Node | None:
+    """Return the entry of a name; of the others no noun is made."""
+    where = f"{repository.store.url}: tree {tree_id}"
+    quoted = quote(name)
+    for entries in listing(repository, tree_id):
+        for entry in entries:
+            said = entry.get("name") if isinstance(entry, dict) else None
+            if said == quoted or (isinstance(said, str) and "\\" in said and read_entry(entry, where=where).name == name):
+                return read_entry(entry, where=where)
+    return None

@@ -1,7 +1,8 @@
 """The writer: blobs into packs, packs into the bucket, and index objects after the packs they speak of.
 
-A blob that the repository has, or that is on its way, is not written again. Packs are checked and sent by threads of their
-own; what is in memory is bounded, and whoever is too fast waits. Nothing that it writes is visible: a snapshot makes it so.
+A blob that the repository has, or that is on its way, is not written again; one that lies only in packs with a tombstone is.
+Packs are checked and sent by threads of their own; what is in memory is bounded, and whoever is too fast waits. Nothing that it
+writes is visible: a snapshot makes it so.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from becalm.errors import BecalmError
 from becalm.repository.chunker import chunks, pieces
 from becalm.repository.format import BlobId, BlobKind, IndexDoc, IndexedBlob, Layout
 from becalm.repository.node import encode_tree
 from becalm.repository.pack import PackBuilder, encode_blob
 from becalm.repository.reader import Repository, put_once
+from becalm.repository.tombstones import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from types import TracebackType
 
     from becalm.repository.crypto import Buffer
+    from becalm.repository.index import Index, PackEntries
     from becalm.repository.node import Node
-    from becalm.repository.pack import Pack
 
+LEVEL = 1
+"""Zstd's level for data."""
+
+_DIGITS = 64
 _PACKS_IN_FLIGHT = 3
 _UPLOADS = 2
 _BLOBS_PER_INDEX = 40_000
@@ -62,20 +70,34 @@ def default_workers() -> int:
 class Writer:
     """Writes blobs. Safe for several threads; use it as a context manager, which flushes at a good end."""
 
-    def __init__(self, repository: Repository, *, retain_until: datetime | None = None, workers: int | None = None, level: int = 1) -> None:
-        """Begin. `retain_until` locks every object that is written; `level` is zstd's."""
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        retain_until: datetime | None = None,
+        workers: int | None = None,
+        level: int = LEVEL,
+        avoid: Collection[str] | None = None,
+    ) -> None:
+        """Begin. `retain_until` locks every object that is written; `level` is zstd's.
+
+        `avoid` are the packs on which nothing new may rely. By default those with a tombstone: they are listed once, when the first
+        blob is asked about.
+        """
         self.repository = repository
         self.retain_until = retain_until
         self.level = level
         self.index = repository.index
         self.workers = ThreadPoolExecutor(max_workers=workers or default_workers(), thread_name_prefix="blob")
+        self._avoid = None if avoid is None else frozenset(avoid)
+        self._stale: dict[BlobKind, set[bytes]] | None = None
         self._uploads = ThreadPoolExecutor(max_workers=_UPLOADS, thread_name_prefix="upload")
         self._room = threading.BoundedSemaphore(_PACKS_IN_FLIGHT)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._in_flight = 0
         self._builders: dict[BlobKind, PackBuilder] = {}
-        self._claimed: set[tuple[BlobKind, BlobId]] = set()
+        self._claimed: dict[BlobKind, set[bytes]] = {kind: set() for kind in BlobKind}
         self._unindexed: dict[str, tuple[IndexedBlob, ...]] = {}
         self._packs: list[str] = []
         self._blobs = 0
@@ -157,7 +179,7 @@ class Writer:
         with self._lock:
             while self._in_flight:
                 self._idle.wait()
-            self._check()
+            self.check()
         self._write_index(at_least=1)
         return self.written
 
@@ -168,22 +190,62 @@ class Writer:
             return Flushed(packs=tuple(self._packs), blobs=self._blobs, bytes_added=self._bytes)
 
     def has(self, kind: BlobKind, blob_id: BlobId) -> bool:
-        """Say whether a blob is in the repository, or on its way."""
+        """Say whether a blob is in the repository for good, or on its way."""
+        return self.has_many(kind, [bytes.fromhex(blob_id)])[0]
+
+    def has_many(self, kind: BlobKind, raw_ids: Sequence[bytes]) -> list[bool]:
+        """Say the same of many blobs."""
         with self._lock:
-            if (kind, blob_id) in self._claimed:
-                return True
-        return self.index.has(kind, blob_id)
+            return self._known(kind, raw_ids)
+
+    def has_all(self, kind: BlobKind, ids: Sequence[BlobId]) -> bool:
+        """Say whether all of these are. Raises ValueError or TypeError where one is no id."""
+        joined = "".join(ids)
+        raw = bytes.fromhex(joined)
+        if raw.hex() != joined or any([len(one) != _DIGITS for one in ids]):  # noqa: C419  (a list is twice as fast, and there are many)
+            raise ValueError("these are no ids")
+        if self.relies_on_all and all(self.index.has_many(kind, raw)):
+            return True
+        return all(self.has_many(kind, [raw[place : place + 32] for place in range(0, len(raw), 32)]))
+
+    @property
+    def relies_on_all(self) -> bool:
+        """Whether there is no blob in the repository that must be brought again."""
+        with self._lock:
+            return not any(self._not_for_good().values())
+
+    def claim_many(self, kind: BlobKind, raw_ids: Sequence[bytes]) -> list[bool]:
+        """Say of each blob whether the caller must bring it. What is claimed must come, by `save_blob` or in a pack of its own."""
+        with self._lock:
+            self.check()
+            claimed = self._claimed[kind]
+            wanted: list[bool] = []
+            for raw, known in zip(raw_ids, self._known(kind, raw_ids), strict=True):
+                bring = not known and raw not in claimed  # the same blob may stand here twice
+                wanted.append(bring)
+                if bring:
+                    claimed.add(raw)
+            return wanted
+
+    def _known(self, kind: BlobKind, raw_ids: Sequence[bytes]) -> list[bool]:
+        stale, claimed = self._not_for_good()[kind], self._claimed[kind]
+        one = len(raw_ids) == 1
+        found = [self.index.has(kind, raw_ids[0].hex())] if one else self.index.has_many(kind, raw_ids)
+        return [raw in claimed or (there and raw not in stale) for raw, there in zip(raw_ids, found, strict=True)]
+
+    def _not_for_good(self) -> dict[BlobKind, set[bytes]]:
+        """Return the blobs that lie nowhere but in packs that are to be avoided."""
+        if self._stale is None:
+            avoid = marked(self.repository.store) if self._avoid is None else self._avoid
+            self._stale = _only_in(self.index, avoid)
+        return self._stale
 
     def _claim(self, kind: BlobKind, blob_id: BlobId) -> bool:
         """Say whether the caller must bring this blob."""
-        with self._lock:
-            self._check()
-            if (kind, blob_id) in self._claimed or self.index.has(kind, blob_id):
-                return False
-            self._claimed.add((kind, blob_id))
-            return True
+        return self.claim_many(kind, [bytes.fromhex(blob_id)])[0]
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise what has failed by now."""
         if self._failure is not None:
             raise self._failure
 
@@ -211,24 +273,59 @@ class Writer:
     def _upload(self, builder: PackBuilder) -> None:
         try:
             with self._lock:
-                self._check()
+                self.check()
             pack = builder.finish()
-            put_once(self.repository.store, Layout.pack(pack.id), pack.body, retain_until=self.retain_until)
-            self._landed_pack(pack)
-            self._write_index(at_least=_BLOBS_PER_INDEX)
+            self._put(pack.id, pack.body, pack.blobs)
         except BaseException as error:  # noqa: BLE001  kept, and raised in the caller's thread
             self._fail(error)
         finally:
             self._landed()
 
-    def _landed_pack(self, pack: Pack) -> None:
-        self.index.add(pack.id, pack.blobs)
+    def send_pack(self, pack_id: str, body: memoryview, blobs: Callable[[], tuple[IndexedBlob, ...]], sent: Callable[[], None]) -> None:
+        """Send a pack that was built and checked elsewhere. Returns at once; `sent` is called when the body is not needed any more.
+
+        Its blobs were claimed before. Where the writer has failed, nothing is sent.
+        """
         with self._lock:
-            self._claimed.difference_update((blob.kind, blob.id) for blob in pack.blobs)
-            self._unindexed[pack.id] = pack.blobs
-            self._packs.append(pack.id)
-            self._blobs += len(pack.blobs)
-            self._bytes += len(pack.body)
+            self._in_flight += 1
+        try:
+            self._uploads.submit(self._upload_body, pack_id, body, blobs, sent)
+        except RuntimeError:  # the pool is closed: another thread has failed
+            self._done_with(body, sent)
+
+    def _upload_body(self, pack_id: str, body: memoryview, blobs: Callable[[], tuple[IndexedBlob, ...]], sent: Callable[[], None]) -> None:
+        try:
+            with self._lock:
+                self.check()
+            self._put(pack_id, body, blobs())
+        except BaseException as error:  # noqa: BLE001  kept, and raised in the caller's thread
+            self._fail(error)
+        finally:
+            self._done_with(body, sent)
+
+    def _done_with(self, body: memoryview, sent: Callable[[], None]) -> None:
+        body.release()
+        try:
+            sent()
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+                self._idle.notify_all()
+
+    def _put(self, pack_id: str, body: bytearray | memoryview, blobs: tuple[IndexedBlob, ...]) -> None:
+        put_once(self.repository.store, Layout.pack(pack_id), body, retain_until=self.retain_until)
+        self.index.add(pack_id, blobs)
+        with self._lock:
+            stale = self._not_for_good()
+            for kind in BlobKind:
+                landed = {bytes.fromhex(blob.id) for blob in blobs if blob.kind is kind}
+                self._claimed[kind] -= landed
+                stale[kind] -= landed
+            self._unindexed[pack_id] = blobs
+            self._packs.append(pack_id)
+            self._blobs += len(blobs)
+            self._bytes += len(body)
+        self._write_index(at_least=_BLOBS_PER_INDEX)
 
     def _write_index(self, *, at_least: int) -> None:
         with self._lock:
@@ -236,6 +333,28 @@ class Writer:
                 return
             packs, self._unindexed = self._unindexed, {}
         self.repository.save_document(Layout.INDEX, IndexDoc(packs).encode(), retain_until=self.retain_until)
+
+
+def _only_in(index: Index, packs: Collection[str]) -> dict[BlobKind, set[bytes]]:
+    """Return the blobs that lie in these packs and in no other, by kind."""
+    numbers = [number for pack in packs if (number := index.pack_number(pack)) is not None]
+    only: dict[BlobKind, set[bytes]] = {kind: set() for kind in BlobKind}
+    if not numbers:
+        return only
+    wanted = np.zeros(index.pack_count, dtype=bool)
+    wanted[numbers] = True
+    for entries in index.entries_of_packs(wanted):
+        for raw, tree in _blobs_of(entries):
+            only[BlobKind.TREE if tree else BlobKind.DATA].add(raw)
+    for entries in index.entries_of_packs(~wanted):
+        for raw, tree in _blobs_of(entries):
+            only[BlobKind.TREE if tree else BlobKind.DATA].discard(raw)
+    return only
+
+
+def _blobs_of(entries: PackEntries) -> Iterable[tuple[bytes, bool]]:
+    ids = entries.ids
+    return ((ids[32 * place : 32 * place + 32], tree) for place, tree in enumerate(entries.tree.tolist()))
 
 
 _AHEAD = 4

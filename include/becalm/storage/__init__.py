@@ -40,13 +40,15 @@ def open_store(
     create: bool = False,
     lock: Literal["", "compliance", "governance"] = "",
     attempts: int = 5,
+    throttled_seconds: float = 60.0,
     clock: Clock | None = None,
 ) -> ObjectStore:
     """Return the store at a URL; it tries transient failures again. Nothing is sent, unless it has to be created.
 
     `credentials` may hold what CREDENTIALS names (BECALM_S3_ADDRESSING is auto, path or virtual), and AWS_DEFAULT_REGION. With `create`, a bucket or a folder
     that is not there is made: a bucket with object lock if `lock` names a mode. `attempts` says how often a transient failure is met
-    before it is raised: 5 give up within seconds, 12 within minutes. Raises: UsageError.
+    before it is raised: 5 give up within seconds, 12 within minutes; throttling is borne with for `throttled_seconds` in any case.
+    Raises: UsageError.
     """
     from becalm.storage.wrappers import Retrying  # noqa: PLC0415  (nothing of this loads before a store is opened)
 
@@ -58,7 +60,7 @@ def open_store(
         store: ObjectStore = _open_folder(url, rest, create=create, clock=clock)
     else:
         store = _open_bucket(url, rest, credentials, create=create, lock=lock, clock=clock)
-    return Retrying(store, clock=clock, attempts=attempts)
+    return Retrying(store, clock=clock, attempts=attempts, throttled_seconds=throttled_seconds)
 
 
 def _open_folder(url: str, path: str, *, create: bool, clock: Clock) -> DirectoryStore:

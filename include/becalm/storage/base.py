@@ -7,7 +7,7 @@ same time a prefix of another (`a` and `a/b`): some stores are folders.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,3 +80,11 @@ class ObjectStore(Protocol):
 
     def now(self) -> datetime:
         """Return the time by the store's own clock."""
+
+
+@runtime_checkable
+class LockBreaker(Protocol):
+    """A store that can be asked whether its object lock holds."""
+
+    def breaks_lock(self, key: Key) -> bool:
+        """Try to delete a locked object by the server's word alone, and say whether it went. Only for an object that may go."""

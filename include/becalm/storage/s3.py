@@ -15,6 +15,7 @@ from becalm.clock import Clock, SystemClock, format_time
 from becalm.errors import AccessDenied, BecalmError, Damaged, NotFound, PermanentError, PreconditionFailed, StoreReadOnly, StoreUnavailable
 from becalm.storage.base import Body, ETag, Key, ObjectInfo, Span
 from becalm.storage.keys import checked, problem
+from becalm.storage.s3_body import ViewReader
 from becalm.storage.s3_connection import Access, Addressing, Connection, Reply
 from becalm.storage.s3_errors import Answer, Refused, bucket_missing, meaning, unknown
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LockMode: TypeAlias = Literal["COMPLIANCE", "GOVERNANCE"]
 
+_MOST_VERSIONS = 20
+"""So many versions of one object are removed; what is older is hidden."""
 _WRITES = frozenset({"put_object", "put_object_retention", "delete_object"})
 
 
@@ -101,7 +104,7 @@ class S3Store:
         """Write one object in one request, whatever its size: only then is the condition one with the write."""
         arguments: dict[str, Any] = {
             "Key": self._name(key),
-            "Body": bytes(body) if isinstance(body, memoryview) else body,
+            "Body": ViewReader(body) if isinstance(body, memoryview) else body,
             "ChecksumCRC32": b64encode(zlib.crc32(body).to_bytes(4, "big")).decode(),
         }
         if if_absent:
@@ -188,6 +191,18 @@ class S3Store:
                     return
                 self._refuse_past(key, until)
             raise self._explain(refused.answer, key, writing=True) from refused
+
+    def breaks_lock(self, key: Key) -> bool:
+        """Ask the server itself to delete a locked version, and say whether it did: our own look at the lock is left out."""
+        found = self._head(key)
+        version = found.get("VersionId") if found else None
+        try:
+            self._call("delete_object", key, Key=self._name(key), **({} if version in {None, "null"} else {"VersionId": version}))
+        except Refused as refused:
+            if refused.answer.status >= 500 or refused.answer.status == 429:
+                raise self._explain(refused.answer, key, writing=True) from refused
+        after = self._head(key)
+        return after is None or after.get("VersionId") != version
 
     def now(self) -> datetime:
         """Return the server's time."""
@@ -280,16 +295,26 @@ class S3Store:
             raise self._explain(refused.answer, key) from refused
 
     def _delete_version(self, key: Key, version: str) -> None:
-        """Remove one version; hide an older one behind it. Keys that may not remove versions leave a marker instead."""
-        try:
-            self._delete(key, {"VersionId": version})
-        except AccessDenied:
+        """Remove one version and the older ones behind it. Keys that may not remove versions leave a marker instead.
+
+        An older one that stayed behind a marker would be met again: VersityGW 1.8 compares If-Match with it.
+        """
+        for _ in range(_MOST_VERSIONS):
+            try:
+                self._delete(key, {"VersionId": version})
+            except AccessDenied:
+                found = self._head(key)
+                if found is None:
+                    return
+                self._refuse_locked(key, found)
+                break
             found = self._head(key)
             if found is None:
                 return
-            self._refuse_locked(key, found)
-        if self._head(key) is not None:
-            self._delete(key, {})
+            version = found.get("VersionId", "null")
+            if version == "null" or _is_locked(found, self.now()):
+                break
+        self._delete(key, {})
 
     def _refuse_locked(self, key: Key, found: Reply) -> None:
         until = _locked_until(found)
@@ -356,6 +381,11 @@ class S3Store:
 
     def _call(self, operation: str, key: Key, **arguments: Any) -> Reply:
         return self._connection.call(operation, self._place(key), **arguments)
+
+
+def _is_locked(found: Reply, now: datetime) -> bool:
+    until = _locked_until(found)
+    return until is not None and until > now
 
 
 def _quoted(etag: ETag) -> str:

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from becalm.errors import NotFound, PreconditionFailed, StoreReadOnly, StoreUnavailable, Throttled
+from becalm.errors import AccessDenied, NotFound, PreconditionFailed, StoreReadOnly, StoreUnavailable, Throttled
+from becalm.storage.base import LockBreaker
 from becalm.storage.keys import checked
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from becalm.storage.base import Body, ETag, Key, ObjectInfo, ObjectStore, Span
 
 T = TypeVar("T")
+
+_LONGEST_ASKED_SECONDS = 120.0
+"""A server that asks for more patience than this is asked again sooner."""
 
 
 class Wrapper:
@@ -63,6 +67,16 @@ class Wrapper:
         """Hand on."""
         return self._store.now()
 
+    def breaks_lock(self, key: Key) -> bool:
+        """Hand on. A store that cannot be asked says the same by its refusal to delete."""
+        if isinstance(self._store, LockBreaker):
+            return self._store.breaks_lock(key)
+        try:
+            self._store.delete(key)
+        except AccessDenied:
+            return False
+        return True
+
 
 class Prefixed(Wrapper):
     """The part of a store below a prefix: a policy's part of a target."""
@@ -103,6 +117,10 @@ class Prefixed(Wrapper):
         """Lock an object below the prefix."""
         self._store.retain(self._inner(key), until)
 
+    def breaks_lock(self, key: Key) -> bool:
+        """Try it on an object below the prefix."""
+        return super().breaks_lock(self._inner(key))
+
     def _inner(self, key: Key) -> Key:
         return self._prefix + checked(key)
 
@@ -128,6 +146,10 @@ class ReadOnly(Wrapper):
     def retain(self, key: Key, until: datetime) -> None:
         """Refuse."""
         del until
+        raise self._refusal(key)
+
+    def breaks_lock(self, key: Key) -> bool:
+        """Refuse."""
         raise self._refusal(key)
 
     def _refusal(self, key: Key) -> StoreReadOnly:
@@ -190,7 +212,7 @@ class Retrying(Wrapper):
     """A store that tries again what may go better: StoreUnavailable and Throttled, nothing else.
 
     The waits double, each with a random part, so that many movers do not come back at once; where the server said how long to
-    wait, that is waited at least.
+    wait, that is waited at least, within reason. A server that throttles is alive: it is borne with for a time of its own.
     """
 
     def __init__(
@@ -201,14 +223,16 @@ class Retrying(Wrapper):
         attempts: int = 5,
         first_delay_seconds: float = 0.25,
         longest_delay_seconds: float = 15.0,
+        throttled_seconds: float = 0.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Say how often and how long; `jitter` gives a number from 0 to 1."""
+        """Say how often and how long; `jitter` gives a number from 0 to 1. Throttling is borne with for so long, however often it comes."""
         super().__init__(store)
         self._clock = clock
         self._attempts = attempts
         self._first_delay_seconds = first_delay_seconds
         self._longest_delay_seconds = longest_delay_seconds
+        self._throttled_seconds = throttled_seconds
         self._jitter = jitter
 
     def get(self, key: Key, span: Span | None = None) -> bytes:
@@ -239,6 +263,7 @@ class Retrying(Wrapper):
         """Try again from the start and pass over what was yielded already: the order of the keys makes that safe."""
         last = ""
         failures = 0
+        began = 0.0
         while True:
             try:
                 for info in self._store.list(prefix):
@@ -248,7 +273,8 @@ class Retrying(Wrapper):
                         yield info
             except (StoreUnavailable, Throttled) as error:
                 failures += 1
-                self._wait(failures, error)
+                began = began if failures > 1 else self._clock.monotonic()
+                self._wait(failures, error, began)
             else:
                 return
 
@@ -266,19 +292,31 @@ class Retrying(Wrapper):
 
     def _try(self, attempt: Callable[[int], T]) -> T:
         number = 0
+        began = 0.0
         while True:
             number += 1
             try:
                 return attempt(number)
             except (StoreUnavailable, Throttled) as error:
-                self._wait(number, error)
+                began = began if number > 1 else self._clock.monotonic()
+                self._wait(number, error, began)
 
-    def _wait(self, failures: int, error: StoreUnavailable | Throttled) -> None:
+    def _wait(self, failures: int, error: StoreUnavailable | Throttled, began: float) -> None:
         """Wait before the next attempt, or raise the error when there is none left."""
-        if failures >= self._attempts:
+        since = self._clock.monotonic() - began
+        patient = isinstance(error, Throttled) and since < self._throttled_seconds
+        if failures >= self._attempts and not patient:
+            if isinstance(error, Throttled) and self._throttled_seconds:
+                raise Throttled(
+                    f"{error.message}, and has done so for {since:.0f} s",
+                    where=error.where,
+                    hint="let fewer movers work at once, or ask the owner of the bucket for a higher rate; then try again",
+                    delay_seconds=error.delay_seconds,
+                ) from error
             raise error
-        longest = min(self._longest_delay_seconds, self._first_delay_seconds * 2 ** (failures - 1))
-        self._clock.sleep(max(error.delay_seconds or 0.0, longest * (0.5 + 0.5 * self._jitter())))
+        longest = min(self._longest_delay_seconds, self._first_delay_seconds * 2 ** min(failures - 1, 30))
+        asked = min(error.delay_seconds or 0.0, _LONGEST_ASKED_SECONDS)
+        self._clock.sleep(max(asked, longest * (0.5 + 0.5 * self._jitter())))
 
     def _own(self, key: Key, body: Body) -> ETag | None:
         """Return the etag of the object under the key if it holds these bytes."""

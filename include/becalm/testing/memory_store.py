@@ -126,6 +126,24 @@ class MemoryStore:
         with self._lock:
             return tuple(sorted(self._held))
 
+    def copy(self, clock: Clock | None = None) -> MemoryStore:
+        """Return a store of its own that holds the same, for a test that goes on in several ways from one state."""
+        twin = MemoryStore(
+            clock=clock or self._clock,
+            url=self._url,
+            object_lock=self._object_lock,
+            capacity_bytes=self.capacity_bytes,
+            page_size=self._page_size,
+        )
+        with self._lock:
+            twin._held = dict(self._held)  # what is held is never changed, only replaced
+        return twin
+
+    def lose(self, key: Key) -> None:
+        """Take an object away behind the port's back, locked or not."""
+        with self._lock:
+            self._held.pop(key, None)
+
     def tamper(self, key: Key, body: bytes) -> None:
         """Change stored bytes behind the port's back, as a failing disk or an intruder does; the etag stays."""
         with self._lock:
