@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Literal, Self, TypeAlias, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from becalm.errors import PermanentError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Manifest: TypeAlias = dict[str, Any]
 """A raw Kubernetes object, as JSON gives it."""
@@ -35,6 +36,8 @@ def payload(noun: object) -> Payload:
 
 def from_payload(cls: type[T], document: Payload) -> T:
     """Read a noun back. Raises PermanentError where the document is of another format or form."""
+    from pydantic import ValidationError  # noqa: PLC0415  (many use the nouns, few hand them over)
+
     found = document.get("format") if isinstance(document, dict) else None
     if found != PAYLOAD_FORMAT:
         raise PermanentError(
@@ -56,6 +59,8 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 def _adapter(cls: type) -> TypeAdapter[Any]:
     """Return what reads and writes a noun; making it takes milliseconds, so it is kept."""
     if cls not in _ADAPTERS:
+        from pydantic import TypeAdapter  # noqa: PLC0415  (as above)
+
         _ADAPTERS[cls] = TypeAdapter(cls)
     return _ADAPTERS[cls]
 

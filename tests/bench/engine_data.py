@@ -1,7 +1,7 @@
 """What the engine is measured on: a real tree of files, one large file like a database's, and how both change.
 
 The tree is copied from what a machine with Python on it has: /usr, the interpreter, its packages, caches of Go and of Cargo. Where that is not
-enough, the rest is made. The large file has pages of 4 KiB, half of each of text, half of random bytes. All that changes, changes by a seed.
+enough, the rest is made. The large file has pages of 4 KiB, half of each of words, half of random bytes. All that changes, changes by a seed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 MEBIBYTE = 1 << 20
 _PAGES_AT_ONCE = 8192
+_WORD, _VOCABULARY = 8, 2000
 _LARGEST_COPIED = 256 * MEBIBYTE
 
 
@@ -124,30 +125,31 @@ def make_database(path: Path, *, mebibytes: int) -> None:
     """Write the large file: it calls itself an SQLite database of pages of 4 KiB."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(7)
-    text = _text()
+    words = _words()
     with path.open("wb") as file:
         left = mebibytes * MEBIBYTE // PAGE
         while left:
             count = min(left, _PAGES_AT_ONCE)
-            pages = _pages(draw, text, count)
+            pages = _pages(draw, words, count)
             if file.tell() == 0:
                 pages[0, :18] = np.frombuffer(b"SQLite format 3\0\x10\x00", dtype=np.uint8)
             file.write(pages.tobytes())
             left -= count
 
 
-def _text() -> np.ndarray:
+def _words() -> np.ndarray:
+    """Return the words of which rows are made: three to seven characters, and blanks up to eight."""
     draw = Random(3)
-    words = [draw.randbytes(draw.randrange(2, 6)).hex() for _ in range(2000)]
-    return np.frombuffer(" ".join(draw.choices(words, k=300_000)).encode()[: 2 * MEBIBYTE], dtype=np.uint8)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["".join(draw.choices(letters, k=draw.randrange(3, 8))).ljust(_WORD) for _ in range(_VOCABULARY)]
+    return np.frombuffer("".join(words).encode(), dtype=np.uint64)
 
 
-def _pages(draw: np.random.Generator, text: np.ndarray, count: int) -> np.ndarray:
-    """Return pages: the first half text, the second random."""
+def _pages(draw: np.random.Generator, words: np.ndarray, count: int) -> np.ndarray:
+    """Return pages: the first half words, drawn anew for each and some far more often than others; the second random."""
     pages = draw.integers(0, 256, (count, PAGE), dtype=np.uint8)
-    starts = draw.integers(0, len(text) - PAGE, count)
-    for page, start in zip(pages, starts.tolist(), strict=True):
-        page[: PAGE // 2] = text[start : start + PAGE // 2]
+    chosen = (draw.random((count, PAGE // 2 // _WORD), dtype=np.float32) ** 3 * _VOCABULARY).astype(np.uint16)
+    pages[:, : PAGE // 2] = words[np.minimum(chosen, _VOCABULARY - 1)].view(np.uint8)
     return pages
 
 
@@ -156,7 +158,7 @@ def change_database(path: Path, *, seed: int, undo: dict[int, bytes] | None = No
     draw = np.random.default_rng(seed)
     total = path.stat().st_size // PAGE
     numbers = np.sort(draw.choice(np.arange(1, total), size=total // 100, replace=False)).tolist()
-    pages = _pages(draw, _text(), len(numbers))
+    pages = _pages(draw, _words(), len(numbers))
     with path.open("r+b") as file:
         for number, page in zip(numbers, pages, strict=True):
             if undo is not None:

@@ -184,7 +184,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, timeout=180)
         with standalone(environment, home):
             url = f"http://127.0.0.1:{api}"
-            yield Airflow(url, until(lambda: log_in(url), 120))
+            yield Airflow(url, until(lambda: log_in(url), 300))
 
 
 def log_in(url: str) -> str:

@@ -110,8 +110,9 @@ def every_option(command: Any, name: str) -> Iterator[tuple[str, str]]:
     for parameter in command.params:
         if parameter.param_type_name == "option":
             yield from ((name, written) for written in parameter.opts if written not in ALWAYS)
-    for key, inner in getattr(command, "commands", {}).items():
-        yield from every_option(inner, f"{name} {key}")
+    context = typer.Context(command)
+    for key in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        yield from every_option(command.get_command(context, key), f"{name} {key}")
 
 
 @pytest.mark.parametrize(("command", "option"), list(every_option(typer.main.get_command(app), "becalm")))

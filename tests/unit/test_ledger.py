@@ -42,6 +42,17 @@ def test_an_entry_comes_back_as_it_was_written(repository: Repository) -> None:
     assert (second.number, second.previous, dict(second.newest)) == (2, first.digest, {"verified": 1})
 
 
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_reading_damaged_on_its_way_does_not_break_the_chain(store: MemoryStore, repository: Repository, call: int) -> None:
+    """Whichever it is: the next entry follows the one that is stored."""
+    fill(repository, "vp")
+    garbled = Repository(store=FaultyStore(store, {call: Fault.GARBLED}), id=repository.id, version=repository.version, key=repository.key)
+    fill(garbled, "f")
+
+    assert ledger.broken(repository) == []
+    assert ledger.numbers(repository) == [1, 2, 3]
+
+
 def test_what_it_says_is_sealed(store: MemoryStore, repository: Repository) -> None:
     """Nobody without the password reads it."""
     ledger.append(repository, EntryKind.VERIFIED, {"secret": "whisper"}, who="me")

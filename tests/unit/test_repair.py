@@ -13,7 +13,7 @@ from becalm.actions import repair, verify
 from becalm.catalog import ledger
 from becalm.catalog.points import last_good, points
 from becalm.cli.app import app
-from becalm.errors import Damaged, LeaseHeld
+from becalm.errors import BecalmError, Damaged, LeaseHeld
 from becalm.kube.base import Kind
 from becalm.repository import lease, tombstones
 from becalm.repository.check import check
@@ -26,6 +26,7 @@ from becalm.repository.tree import lookup, walk
 from becalm.repository.writer import Writer
 from becalm.storage.directory import DirectoryStore
 from becalm.testing.fake_clock import FakeClock
+from becalm.testing.faulty_store import Fault, FaultyStore
 from becalm.testing.memory_store import MemoryStore
 from becalm.testing.saved_points import CUT, PASSWORD, save_point
 
@@ -92,6 +93,21 @@ def test_nothing_is_written_where_nothing_is_damaged(scene: Scene) -> None:
     assert plan.nothing
     assert (done.index_objects, done.salvaged) == (0, ())
     assert scene.names() - before <= {Layout.LEASE}
+
+
+def test_what_is_damaged_on_its_way_only_is_not_lost(scene: Scene) -> None:
+    """At each reading in turn: nothing is to be repaired, or an error says that the repository cannot be opened."""
+    for call in range(1, 60):
+        faulty = FaultyStore(scene.store, {call: Fault.GARBLED})
+        try:
+            plan = repair.plan(faulty, PASSWORD, read_data=True)
+        except BecalmError:
+            continue
+        assert plan.nothing, call
+        if len(faulty.calls) < call:
+            break
+    else:
+        pytest.fail("more calls than were tried")
 
 
 def test_a_plan_names_what_is_lost_and_writes_nothing(scene: Scene) -> None:

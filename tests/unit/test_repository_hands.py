@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -88,13 +89,42 @@ def test_a_worker_that_is_killed_fails_the_backup(source: Path) -> None:
             super().add(files=files, size=size)
             for task in Path("/proc/self/task").iterdir():
                 for child in (task / "children").read_text().split():
-                    if b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes():
-                        os.kill(int(child), signal.SIGKILL)
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may be dead already
+                        if b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes():
+                            os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(MoverFailed, match="killed"), Writer(repository) as writer:
         back_up_directory(repository, writer, source, progress=Killing(), workers=2)
     assert not list(repository.store.list(Layout.INDEX))
     assert open_files() == before
+
+
+def crews() -> int:
+    """Count the worker processes of this one."""
+    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
+    return sum(b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+
+
+def test_a_crew_is_started_early_where_nothing_was_backed_up_before(source: Path) -> None:
+    """Six hundred files of a first backup are the begin of more; six hundred new ones beside a parent are read in this process."""
+    repository = a_repository()
+    most = [0]
+
+    class Counting(Progress):
+        def add(self, *, files: int = 0, size: int = 0) -> None:
+            super().add(files=files, size=size)
+            most[0] = max(most[0], crews())
+
+    empty = source.parent / "empty"
+    empty.mkdir()
+    nothing = back_up(repository, empty)
+    with Writer(a_repository()) as writer:
+        back_up_directory(writer.repository, writer, source, progress=Counting())
+    at_first, most[0] = most[0], 0
+    with Writer(repository) as writer:
+        back_up_directory(repository, writer, source, parent_tree=nothing.tree, progress=Counting())
+
+    assert (at_first > 0, most[0]) == (True, 0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

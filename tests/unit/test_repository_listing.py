@@ -16,8 +16,9 @@ from becalm.repository.check_packs import job_of
 from becalm.repository.check_worker import PackFound, PackReader
 from becalm.repository.crypto import Kdf
 from becalm.repository.format import BlobKind, IndexedBlob, Layout
-from becalm.repository.listing import LARGE, iter_nodes, listing
+from becalm.repository.listing import iter_nodes, listing
 from becalm.repository.node import Node, NodeType, decode_tree, encode_tree
+from becalm.repository.opening import LARGE
 from becalm.repository.pack import PackBuilder, encode_blob
 from becalm.repository.reader import Repository, init_repository
 from becalm.repository.scan import INDEX, TREE, Shape, slabs

@@ -17,6 +17,7 @@ from becalm.repository.crypto import MasterKey, seal
 from becalm.repository.format import BlobKind, IndexDoc, IndexedBlob
 from becalm.repository.index import Index
 from becalm.repository.pack import (
+    BETWEEN,
     Pack,
     PackBuilder,
     compress,
@@ -60,6 +61,26 @@ def test_what_does_not_get_smaller_is_not_compressed() -> None:
     pack = a_pack(noise, bytes(1000))
 
     assert [blob.uncompressed_length for blob in pack.blobs] == [0, 1000]
+
+
+@given(st.binary(max_size=3000), st.integers(0, 200))
+def test_the_level_of_our_own_writes_what_any_zstd_reads(data: bytes, times: int) -> None:
+    """A frame that says its length, of data of any size."""
+    packed = compress(data * times, level=BETWEEN)
+
+    assert zstandard.frame_content_size(packed) == len(data) * times
+    assert zstandard.ZstdDecompressor().decompress(packed) == data * times
+
+
+def test_the_level_of_our_own_is_smaller_than_the_first() -> None:
+    """On text of many words; and not much larger than the third."""
+    draw = Random(5)
+    words = [draw.randbytes(draw.randrange(2, 6)).hex() for _ in range(3000)]
+    text = " ".join(draw.choices(words, weights=range(1, 3001), k=60_000)).encode()
+    first, between, third = (len(compress(text, level=level)) for level in (1, BETWEEN, 3))
+
+    assert between < 0.98 * first
+    assert between < 1.03 * third
 
 
 @settings(max_examples=60)

@@ -22,7 +22,6 @@ MODULES = (
     "becalm.storage.s3",
     "becalm.storage.wrappers",
     "boto3",
-    "boto3.s3.inject",
     "airflow.providers.standard.decorators.python",
     "airflow.providers.standard.operators.empty",
     *(f"becalm.actions.{verb}" for verb in ("run", "discover", "quiesce", "snapshot", "export", "upload", "commit", "prune", "restore")),

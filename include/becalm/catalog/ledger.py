@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FIRST = 1
 _ATTEMPTS = 50
+_READINGS = 3
 _FAR_BACK = 64
 """So many entries are tried for one that can be read, before an entry is appended that names no others."""
 
@@ -209,7 +210,7 @@ def _before(repository: Repository, number: int) -> tuple[str, dict[str, int]]:
     if number < FIRST:
         return "", {}
     try:
-        digest = sha256(repository.store.get(Layout.ledger(number))).hexdigest()
+        digest = _digest(repository, number)
     except NotFound:  # somebody takes entries away: the gap shows
         digest = ""
     for candidate in range(number, max(FIRST, number - _FAR_BACK) - 1, -1):
@@ -219,6 +220,22 @@ def _before(repository: Repository, number: int) -> tuple[str, dict[str, int]]:
             continue
         return digest, {**last.newest, last.kind.value: last.number}
     return digest, {}
+
+
+def _digest(repository: Repository, number: int) -> str:
+    """Return the digest of an entry's stored bytes. One that cannot be opened is read again: it may have been damaged on its way only."""
+    body = repository.store.get(Layout.ledger(number))
+    where = repository.where(Layout.ledger(number))
+    for _ in range(_READINGS):
+        try:
+            repository.open_document(body, where=where)
+        except Damaged:
+            before, body = body, repository.store.get(Layout.ledger(number))
+            if body == before:
+                break
+        else:
+            break
+    return sha256(body).hexdigest()
 
 
 def _decode(document: bytes, number: int, digest: str, *, where: str) -> Entry:

@@ -11,9 +11,8 @@ from rich.table import Table
 
 from becalm.catalog.adoption import adopt as adopt_repository
 from becalm.catalog.adoption import adoption_of, foreign
-from becalm.cli.console import console, human_bytes, print_json
+from becalm.cli.console import clean, console, human_bytes, print_json
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
-from becalm.cli.restore_view import clean
 from becalm.clock import SystemClock, format_time
 from becalm.repository.quoting import quote
 from becalm.repository.reader import open_repository

@@ -11,8 +11,7 @@ import orjson
 import typer
 
 import becalm
-from becalm.cli import adopt, extract, init, key, points, policy, protect, prune, repair, restore, verify
-from becalm.cli.console import console
+from becalm.cli.verbs import Verbs
 from becalm.errors import BecalmError, PolicyError, exit_code
 
 if TYPE_CHECKING:
@@ -20,32 +19,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="becalm",
+    cls=Verbs,
     help="Backup for applications on Kubernetes. Every verb works without Airflow; docs/ has the whole story.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(policy.app, name="policy", help="Check policy files, print their schema and a sample.")
-app.command("init")(init.init)
-app.add_typer(key.app, name="key", help="The passwords of a repository: list, add, remove, rotate.")
-app.command("run")(protect.run)
-app.command("points")(points.points)
-app.command("show")(points.show)
-app.command("pin")(points.pin)
-app.command("unpin")(points.unpin)
-app.command("prune")(prune.prune)
-app.command("forget")(prune.forget)
-
-app.command("adopt")(adopt.adopt)
-app.command("extract")(extract.extract)
-app.command("restore")(restore.restore)
-app.command("verify")(verify.verify)
-app.command("repair")(repair.repair)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001  (typer's callback)
     if value:
-        console.print(f"becalm {becalm.__version__}")
+        sys.stdout.write(f"becalm {becalm.__version__}\n")
         raise typer.Exit
 
 

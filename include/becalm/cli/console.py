@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,11 @@ def print_json(document: object) -> None:
     sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str).decode() + "\n")
 
 
+def clean(text: object, style: str = "") -> Text:
+    """Return text without markup and without characters that do something to a terminal."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)), style=style)
+
+
 def human_bytes(count: float) -> str:
     """Write a number of bytes for people: `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -48,6 +53,15 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
     if not notes.is_terminal:
         yield _plain_lines()
         return
+    from rich.progress import (  # noqa: PLC0415  (only a terminal pays for it)
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes, transient=True) as bar:
         task = bar.add_task("starting", total=None)

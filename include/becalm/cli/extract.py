@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from becalm.catalog.adoption import choose
-from becalm.cli.console import console, human_bytes, print_json, progress
+from becalm.cli.console import clean, console, human_bytes, print_json, progress
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
-from becalm.cli.restore_view import clean
 from becalm.clock import SystemClock
 from becalm.errors import PermanentError, UsageError, exit_code
 from becalm.repository.extract import Extracted

@@ -19,18 +19,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from becalm.actions.handover import Ports, Settings, silent
 from becalm.actions.password import read_reference
 from becalm.catalog.adoption import POLICY as ADOPTED
 from becalm.clock import SystemClock
 from becalm.errors import UsageError
-from becalm.kube import connect
-from becalm.kube.wrappers import RetryingCluster
-from becalm.policy.load import load_file
 from becalm.storage import CREDENTIALS, open_store
 
 if TYPE_CHECKING:
-    from becalm.actions.handover import Progress
+    from becalm.actions.handover import Ports, Progress
     from becalm.policy.spec import ProtectionPolicy
     from becalm.storage.base import ObjectStore
 
@@ -100,7 +96,7 @@ def find_place(
 
     Raises PolicyError, UsageError, and what the store raises.
     """
-    policy = load_file(path) if path else None
+    policy = _policy(path) if path else None
     if policy is not None:
         url, name, password = policy.spec.target.repository_url(policy.name), policy.name, policy.spec.target.password
     elif target and whole and not name:
@@ -116,16 +112,25 @@ def find_place(
     return Place(policy=name, url=url, store=store, password=read_password(password or f"env:{PASSWORD}")), policy
 
 
+def _policy(path: Path) -> ProtectionPolicy:
+    from becalm.policy.load import load_file  # noqa: PLC0415  (whoever names a target has no policy to read)
+
+    return load_file(path)
+
+
 def build_ports(
     place: Place,
     *,
     cluster_name: str,
     kubeconfig: str = "",
     context: str = "",
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Ports:
     """Connect to the cluster and put the ports together. Raises UsageError (kubeconfig), and what the cluster raises."""
-    from becalm.kube.pods import PodMover  # noqa: PLC0415  (only the verbs that touch a cluster pay for it)
+    from becalm.actions.handover import Ports, Settings, silent  # noqa: PLC0415  (only the verbs that touch a cluster pay for all this)
+    from becalm.kube import connect  # noqa: PLC0415
+    from becalm.kube.pods import PodMover  # noqa: PLC0415
+    from becalm.kube.wrappers import RetryingCluster  # noqa: PLC0415
 
     given, credentials = environment(), store_credentials()
     if given.get("BECALM_MOVER_ENDPOINT_URL"):
@@ -141,5 +146,11 @@ def build_ports(
     cluster = RetryingCluster(reached, clock)
     movers = PodMover(cluster, clock, image=settings.mover_image, policy=place.policy)
     return Ports(
-        cluster=cluster, store=place.store, password=place.password, clock=clock, settings=settings, movers=movers, progress=progress
+        cluster=cluster,
+        store=place.store,
+        password=place.password,
+        clock=clock,
+        settings=settings,
+        movers=movers,
+        progress=progress or silent,
     )

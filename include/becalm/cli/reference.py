@@ -38,7 +38,8 @@ def render() -> str:
 def _pages(command: Any, name: str) -> Iterator[str]:
     """Yield the section of a command, then those of the commands below it."""
     rows = [_row(parameter) for parameter in command.params if not ALWAYS.intersection(parameter.opts)]
-    below: dict[str, Any] = getattr(command, "commands", {})
+    context = typer.Context(command)
+    below = {key: command.get_command(context, key) for key in command.list_commands(context)} if hasattr(command, "list_commands") else {}
     words = " ".join([name, *(word for word in (_word(one) for one in command.params) if word)])
     about = f"## `{words}`\n\n{(command.help or '').strip()}\n"
     table = "\n".join(["| | Meaning |", "|---|---|", *rows]) + "\n"

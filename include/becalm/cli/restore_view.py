@@ -9,16 +9,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
 from becalm.actions.restore import Action, VolumeAction
-from becalm.cli.console import console, human_bytes
+from becalm.cli.console import clean, console, human_bytes
 from becalm.clock import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console
+    from rich.text import Text
 
     from becalm.actions.restore import RestorePlan, RestoreReport, Step, Verification, VolumeStep
     from becalm.model import Finding
@@ -33,11 +33,6 @@ STYLES = {
 }
 SHOWN_CHANGES = 8
 """So many differences of one object are printed; --json has all."""
-
-
-def clean(text: object, style: str = "") -> Text:
-    """Return text without markup and without characters that do something to a terminal."""
-    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)), style=style)
 
 
 def print_plan(plan: RestorePlan, screen: Console = console) -> None:

@@ -65,10 +65,10 @@ def back_up_directory(
     """
     progress = progress or Progress()
     findings = Findings()
-    hands = Hands(writer, progress, access_times=access_times, workers=workers)
+    hands = Hands(writer, progress, access_times=access_times, workers=workers, first=not parent_tree)
     source = Source(findings, access_times=access_times)
     folders = Folders(source)
-    walk = Walk(repository, writer, source, hands, progress, folders=folders, stable_inodes=stable_inodes)
+    walk = Walk(repository, writer, source, hands, progress, folders=folders, stable_inodes=stable_inodes, workers=workers)
     try:
         root = walk.run(os.fspath(path), parent_tree)
         hands.finish()

@@ -29,13 +29,15 @@ class Before:
 
     __slots__ = ("_entries", "_rest", "count", "id")
 
-    def __init__(self, tree_id: str, document: Buffer) -> None:
-        """Read it. Raises Damaged."""
+    def __init__(self, tree_id: str, document: Buffer = b"", *, entries: Iterator[list[RawEntry]] | None = None) -> None:
+        """Read it from its document, or take its entries some at a time. Raises Damaged."""
         self.id = tree_id
         self._entries: dict[str, RawEntry] = {}
-        self._rest: Iterator[list[RawEntry]] | None = None
+        self._rest = entries
         try:
-            if len(document) > _AT_ONCE:
+            if entries is not None:
+                pass
+            elif len(document) > _AT_ONCE:
                 self._rest = slabs(parts_of(document), TREE, optional=True)
             else:
                 self._entries = _by_name(orjson.loads(document)["nodes"] or ())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -275,7 +276,9 @@ class _Check:
             own.read(jobs, found)
 
     def _jobs(self, flags: Bools, *, bounded: bool) -> Iterator[Job]:
-        for entries in self._index.entries_of_packs(flags):
+        """Yield the packs that hold trees, then the others: trees take longest, and at the end nobody is to wait for them."""
+        trees = self._index.packs_with_trees()
+        for entries in chain(self._index.entries_of_packs(flags & trees), self._index.entries_of_packs(flags & ~trees)):
             if bounded and self._enough():
                 self.stopped = True
                 return

@@ -34,6 +34,8 @@ WORTH_A_CREW = 64 << 20
 _FETCHERS = 3
 _LARGEST_SLOT = 64 << 20
 """A larger pack is read in this process."""
+_HUGE = 32 << 20
+"""So is one with a tree of more bytes of plain text: what such a tree tells is too much to be sent around."""
 _MOST_WORKERS = 8
 _ENOUGH = -1
 
@@ -198,7 +200,7 @@ class _Crewed:
 
     def take(self, job: Job, body: bytes) -> None:
         """Put it into a slot and send it to the worker that has the least to do. Waits for a slot."""
-        if len(body) > self._slot_bytes:
+        if len(body) > self._slot_bytes or job.listed.longest > _HUGE:
             self._inline.take(job, body)
             return
         slot = self._free.get()

@@ -16,8 +16,8 @@ import zstandard
 
 from becalm.errors import Damaged
 from becalm.repository.crypto import MAC, NONCE, OVERHEAD, MasterKey, unseal
-from becalm.repository.listing import LARGE, Opening, plain_parts
-from becalm.repository.pack import LARGEST_BLOB, decompress, read_header
+from becalm.repository.opening import LARGE, LARGEST_BLOB, Opening, plain_parts
+from becalm.repository.pack import decompress, read_header
 from becalm.repository.scan import TREE, slabs
 from becalm.repository.tree_facts import TreeFacts
 
@@ -51,6 +51,11 @@ class Listed:
     lengths: bytes
     plains: bytes
     """The length of the plain text where it is compressed; nothing where it is not."""
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest plain text among what is compressed."""
+        return max(memoryview(self.plains).cast("I"), default=0)
 
     def rows(self) -> Iterator[tuple[bytes, bool, int, int, int]]:
         """Yield each blob: raw id, whether it is a tree, offset, length, plain length."""

@@ -288,10 +288,13 @@ def main(arguments: Sequence[str]) -> int:
     except (BrokenPipeError, ConnectionResetError):
         return 0
     except Exception as error:  # noqa: BLE001  (it is raised in the parent)
-        try:
-            answers.send(error)
-        except Exception:  # noqa: BLE001  (it cannot be pickled: its text can)
-            answers.send(MoverFailed(f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(OSError):  # the parent is gone: nobody wants to know
+            try:
+                answers.send(error)
+            except OSError:
+                raise
+            except Exception:  # noqa: BLE001  (it cannot be pickled: its text can)
+                answers.send(MoverFailed(f"{type(error).__name__}: {error}"))
     return 0
 
 

@@ -49,19 +49,38 @@ class Entries:
         """Write the entry of a file."""
         if xattrs or _PLAIN(name) is None:
             return self._slow(name, stat, content=tuple(content), size=size, device_id=device_id, xattrs=xattrs)
-        inode = f',"inode":{stat.st_ino}' if stat.st_ino else ""
-        device = f',"device_id":{device_id}' if device_id and stat.st_nlink > 1 else ""
-        length = f',"size":{size}' if size else ""
-        links = f',"links":{stat.st_nlink}' if stat.st_nlink else ""
         body = '["' + '","'.join(content) + '"]' if content else "[]"
-        return f'{{"name":"{name}","type":"file"{self._status(stat)}{inode}{device}{length}{links},"content":{body}}}'.encode()
+        return f'{self._file(name, stat, size, device_id)},"content":{body}}}'.encode()
+
+    def file_stem(self, name: str, stat: os.stat_result, *, size: int, device_id: int = 0) -> bytes:
+        """Write the entry of a file up to its extended attributes and its content."""
+        if _PLAIN(name) is None:
+            return self._slow(name, stat, content=(), size=size, device_id=device_id).removesuffix(b',"content":[]}')
+        return self._file(name, stat, size, device_id).encode()
+
+    def _file(self, name: str, stat: os.stat_result, size: int, device_id: int) -> str:
+        links, number = stat.st_nlink, stat.st_ino
+        inode = f',"inode":{number}' if number else ""
+        device = f',"device_id":{device_id}' if device_id and links > 1 else ""
+        length = f',"size":{size}' if size else ""
+        linked = f',"links":{links}' if links else ""
+        return f'{{"name":"{name}","type":"file"{self._status(stat)}{inode}{device}{length}{linked}'
 
     def directory(self, name: str, stat: os.stat_result, subtree: str, *, xattrs: Xattrs = ()) -> bytes:
         """Write the entry of a directory."""
         if xattrs or _PLAIN(name) is None:
             return self._slow(name, stat, subtree=subtree, xattrs=xattrs)
+        return f'{self._directory(name, stat)},"content":null,"subtree":"{subtree}"}}'.encode()
+
+    def directory_stem(self, name: str, stat: os.stat_result) -> bytes:
+        """Write the entry of a directory up to its extended attributes and its subtree."""
+        if _PLAIN(name) is None:
+            return self._slow(name, stat).removesuffix(b',"content":null}')
+        return self._directory(name, stat).encode()
+
+    def _directory(self, name: str, stat: os.stat_result) -> str:
         inode = f',"inode":{stat.st_ino}' if stat.st_ino else ""
-        return f'{{"name":"{name}","type":"dir"{self._status(stat)}{inode},"content":null,"subtree":"{subtree}"}}'.encode()
+        return f'{{"name":"{name}","type":"dir"{self._status(stat)}{inode}'
 
     def _slow(self, name: str, stat: os.stat_result, *, device_id: int = 0, **more: object) -> bytes:
         return encode_node(node_of(name, stat, access_times=self.access_times, device_id=device_id, **more))

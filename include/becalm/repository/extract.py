@@ -27,7 +27,7 @@ from becalm.repository.tree import lookup
 from becalm.repository.wanted import included, is_plain, locate, read_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from becalm.repository.extract_worker import Done
     from becalm.repository.node import Node
@@ -111,10 +111,17 @@ class _Extraction:
         for fd in (*self._places, *self._open):
             os.close(fd)
 
-    def read(self, tree_id: str) -> list[Entry]:
-        return read_tree(self.repository, tree_id)
+    def read(self, tree_id: str, path: str = "/") -> Iterator[Entry]:
+        return self._readable(read_tree(self.repository, tree_id), path)
 
-    def run(self, entries: list[Entry], path: str, root: Node | None) -> Extracted:
+    def _readable(self, entries: Iterator[Entry], path: str) -> Iterator[Entry]:
+        """Yield the entries up to the first that cannot be read. (It was checked that they are what was written.)"""
+        try:
+            yield from entries
+        except Damaged as error:
+            self.report.fail(path, f"the rest of what is in it is lost: {error}")
+
+    def run(self, entries: Iterable[Entry], path: str, root: Node | None) -> Extracted:
         place = self._root = self.target.open_root(path)
         self._places.add(place.fd)
         stack = [_Frame(place, root, iter(entries), (), _names(place))]
@@ -186,9 +193,9 @@ class _Extraction:
         place, new = self.target.folder(frame.place, node.name)
         self._places.add(place.fd)
         names = frozenset() if new else _names(place)
-        entries: list[Entry] = []
+        entries: Iterable[Entry] = ()
         try:
-            entries = self.read(node.subtree) if node.subtree else []
+            entries = self.read(node.subtree, place.path) if node.subtree else ()
         except Damaged as error:
             self.report.fail(place.path, f"what is in it is lost: {error}")
         return _Frame(place, node, iter(entries), (*frame.parts, node.name), names)

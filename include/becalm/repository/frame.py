@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from becalm.repository.before import Before, RawEntry
     from becalm.repository.entry import Xattrs
+    from becalm.repository.sights import Sight
     from becalm.repository.source import Folder, Source
+    from becalm.repository.spool import Spool
 
 Kept: TypeAlias = "tuple[str, os.stat_result, Sequence[str] | str, Xattrs]"
 """An entry that is written only if its directory is: name, status, content or subtree, and extended attributes."""
@@ -33,10 +35,16 @@ class Frame:
     before: Before | None
     names: Iterator[str]
     xattrs: Xattrs = ()
+    sight: Sight | None = None
+    """What was seen of it before the walk; nothing where nobody has looked."""
     was: RawEntry | None = None
     """Its own entry in the parent."""
     entries: list[bytes | Kept | None] = field(default_factory=list)
     """In order; nothing for what is not ready, or left out."""
+    spool: Spool | None = None
+    """What is written already of the tree of a large directory."""
+    spooled: int = 0
+    """How many entries are: their places are empty."""
     same: int = 0
     """How many of them are what they were, to the byte."""
     waiting: int = 1

@@ -11,6 +11,9 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from becalm.repository.format import NodeType
+from becalm.repository.node import read_entry
+from becalm.repository.seek import entry_named
+from becalm.repository.tree import nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,23 +29,25 @@ def match(repository: Repository, tree_id: str, pattern: str) -> list[str]:
     parts = [part for part in pattern.split("/") if part]
     if not parts:
         return []
-    return [path for path, _ in _below(repository, tree_id, parts, "")]
+    return list(_below(repository, tree_id, parts, ""))
 
 
-def _below(repository: Repository, tree_id: str, parts: list[str], prefix: str) -> Iterator[tuple[str, Node]]:
+def _below(repository: Repository, tree_id: str, parts: list[str], prefix: str) -> Iterator[str]:
     first, *rest = parts
-    for node in _named(repository.tree(tree_id), first):
+    for node in _named(repository, tree_id, first):
         path = f"{prefix}{node.name}"
         if not rest:
-            yield path, node
+            yield path
         elif node.type is NodeType.DIR and node.subtree:
             yield from _below(repository, node.subtree, rest, f"{path}/")
 
 
-def _named(nodes: list[Node], pattern: str) -> list[Node]:
+def _named(repository: Repository, tree_id: str, pattern: str) -> list[Node]:
     """Return the entry of exactly this name; without one, those that the pattern means."""
-    exact = [node for node in nodes if node.name == pattern]
-    if exact or not _WILD.search(pattern):
-        return exact
+    exact = entry_named(repository, tree_id, pattern)
+    if exact is not None:
+        return [read_entry(exact, where=f"{repository.store.url}: tree {tree_id}")]
+    if not _WILD.search(pattern):
+        return []
     fits = re.compile(translate(pattern)).match
-    return [node for node in nodes if fits(node.name)]
+    return [node for node in nodes(repository, tree_id) if fits(node.name)]

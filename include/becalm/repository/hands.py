@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from becalm.repository.reading import Said
     from becalm.repository.writer import Writer
 
-_AT_ONCE = 3
+_AT_ONCE = 4
 """So many jobs may be under way for each worker."""
+_BYTES_AT_ONCE = 32 << 20
+"""Whoever has so much before him gets no more: at the end one would have a queue, and the others nothing."""
 
 _PAYS_FILES = 2000
 _PAYS_BYTES = 64 << 20
 """A crew is worth its start once so much is to be read."""
+_PAYS_FILES_AT_FIRST = 300
+_PAYS_BYTES_AT_FIRST = 12 << 20
+"""The same where nothing was read before, so that all of a volume is to be read: more is likely to come."""
 
 _PATIENCE_SECONDS = 0.2
 """How often whoever waits looks whether it must stop."""
@@ -145,6 +150,8 @@ class _Under:
     worker: int
     then: Callable[[Any], None]
     is_extent: bool
+    length: int
+    """How much there was to read, by its length."""
     items: list[bytes | int] = field(default_factory=list)
     size: int = 0
 
@@ -152,8 +159,13 @@ class _Under:
 class Hands:
     """The workers of one backup, seen from the walk. Close it, also after a failure."""
 
-    def __init__(self, writer: Writer, progress: Progress, *, access_times: bool = False, workers: int | None = None) -> None:
-        """Begin in this process. `workers`: 0 stays there, a number starts so many at once; by default their number follows the processors."""
+    def __init__(
+        self, writer: Writer, progress: Progress, *, access_times: bool = False, workers: int | None = None, first: bool = False
+    ) -> None:
+        """Begin in this process. `workers`: 0 stays there, a number starts so many at once; by default their number follows the processors.
+
+        `first` says that nothing was backed up before, so that all will be read.
+        """
         key, repository = writer.repository.key, writer.repository
         self._setup = Setup(
             encrypt=key.encrypt,
@@ -166,6 +178,7 @@ class Hands:
         self._writer = writer
         self._progress = progress
         self._workers = workers
+        self._pays_files, self._pays_bytes = (_PAYS_FILES_AT_FIRST, _PAYS_BYTES_AT_FIRST) if first else (_PAYS_FILES, _PAYS_BYTES)
         self.bytes_read = 0
         """Bytes of files that were read; holes and unchanged files are not."""
         self._answers: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -180,6 +193,7 @@ class Hands:
         self._inline: _Inline | None = None
         self._crew: Crew | None = None
         self._busy: list[int] = []
+        """Bytes that are under way with each worker of the crew; a job is never nothing."""
         self._flushing = 0
 
     def files(
@@ -238,13 +252,14 @@ class Hands:
     def _submit(self, message: tuple[Any, ...], files: Sequence[int], size: int, then: Callable[[Any], None]) -> None:
         self._bytes += size
         team = self._team()
-        while len(self._under) >= _AT_ONCE * max(1, len(self._busy)):
+        while self._under and (len(self._under) >= _AT_ONCE * max(1, len(self._busy)) or min(self._busy, default=0) >= _BYTES_AT_ONCE):
             self.turn(wait=True)
         worker = self._busy.index(min(self._busy)) if team is self._crew else 0
         job, self._next = self._next, self._next + 1
-        self._under[job] = _Under(team, worker, then, message[0] == "extent")
+        size = max(size, 1)
+        self._under[job] = _Under(team, worker, then, message[0] == "extent", size)
         if team is self._crew:
-            self._busy[worker] += 1
+            self._busy[worker] += size
         team.send(worker, (message[0], job, *message[1:]), files)
 
     def _team(self) -> _Team:
@@ -261,7 +276,7 @@ class Hands:
     def _pays(self) -> bool:
         if self._workers is not None:
             return self._workers > 0
-        return self._files > _PAYS_FILES or self._bytes > _PAYS_BYTES
+        return self._files > self._pays_files or self._bytes > self._pays_bytes
 
     def _start(self) -> None:
         """Start a crew; what was begun in this process ends there."""
@@ -379,7 +394,7 @@ class Hands:
             _, job, number = message
             under = self._under.pop(job)
             if under.team is self._crew:
-                self._busy[under.worker] -= 1
+                self._busy[under.worker] -= under.length
             if under.is_extent:
                 under.then(ExtentRead(under.items, under.size, number))
 

@@ -16,12 +16,15 @@ import numpy as np
 from becalm.errors import Damaged
 from becalm.repository.crypto import OVERHEAD
 from becalm.repository.format import BlobId, BlobKind, IndexDoc, IndexedBlob
+from becalm.repository.index_columns import columns_of
 from becalm.repository.pack import ENTRY_BYTES as _ENTRY_BYTES
 from becalm.repository.pack import header_bytes
 from becalm.repository.segment import ID_BYTES, NUMBER, TREE_BIT, Bools, Numbers, Segment, Words, split_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from becalm.repository.index_columns import Columns
 
 _RECENT = 1 << 14
 """So many blobs may stand in the dictionary."""
@@ -144,6 +147,10 @@ class Index:
 
         What it says of the packs in `last` is left out, or with `of_last` all else is. Say whether something was left out so. Raises Damaged.
         """
+        columns = columns_of(document)
+        if columns is not None and not last and not self._avoid.intersection(columns.packs):
+            self._add_columns(columns)
+            return False
         left = False
         for slab in IndexDoc.pack_slabs(document, where=where):
             chosen = [(pack, blobs) for pack, blobs in slab if (pack in last) is of_last]
@@ -160,6 +167,15 @@ class Index:
                 numbers = np.array([self._number(pack) for pack, _ in packs], dtype=np.uint32)
                 places[:, 0] |= np.repeat(numbers, counts)
                 self._push(Segment.sorted(ids, places))
+
+    def _add_columns(self, columns: Columns) -> None:
+        places = np.empty((len(columns.offset), 4), dtype=np.uint32)
+        places[:, 0] = np.where(columns.tree, TREE_BIT, np.uint32(0))
+        places[:, 1], places[:, 2], places[:, 3] = columns.offset, columns.length, columns.plain
+        with self._lock:
+            numbers = np.array([self._number(pack) for pack in columns.packs], dtype=np.uint32)
+            places[:, 0] |= np.repeat(numbers, columns.counts)
+            self._push(Segment.sorted(columns.ids, places))
 
     def lookup(self, kind: BlobKind, blob_id: BlobId) -> Location | None:
         """Say where a blob lies, or that it is not known."""

@@ -188,6 +188,15 @@ class Repository:
             raise Damaged(f"the pack of the {kind} blob {blob_id} is gone", where=self.where(key)) from error
         return read_blob(self.key, sealed, place.blob, where=self.where(key))
 
+    def sealed(self, place: Location) -> bytes:
+        """Return a small blob as it lies in its pack, not checked; its neighbours are kept for the next one. Raises: Damaged."""
+        try:
+            return self._blocks.read(place, end=self._end(place))
+        except NotFound as error:
+            raise Damaged(
+                f"the pack of the {place.blob.kind} blob {place.blob.id} is gone", where=self.where(Layout.pack(place.pack))
+            ) from error
+
     def _end(self, place: Location) -> int:
         """Return an offset up to which the pack can be read: at least this blob's end, at best the pack's."""
         with self._lock:

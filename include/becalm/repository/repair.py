@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from becalm.errors import Damaged, NotFound
+from becalm.errors import Damaged, NotFound, StoreUnavailable
 from becalm.repository import tombstones
 from becalm.repository.check import Damage, examine, silent
 from becalm.repository.check_objects import load_index
@@ -31,16 +31,10 @@ if TYPE_CHECKING:
     from becalm.repository.format import IndexedBlob
     from becalm.repository.index import Index
 
-DESCRIPTION = "recovery-point.json"
-NOTE = "becalm-salvaged.json"
-"""Names what was lost, in a snapshot that has no description of its own."""
-
-SALVAGED = "salvaged"
-NOTE_FORMAT = 1
-
 _LENGTH = struct.Struct("<I")
 _TAIL = 128 << 10
 _BLOBS_PER_INDEX = 40_000
+_LOOKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +54,33 @@ class RepairPlan:
         """Whether there is nothing to write."""
         return not self.packs and not self.superseded and all(one.hopeless for one in self.salvages)
 
+    def agrees(self, other: RepairPlan) -> bool:
+        """Whether another look found the same."""
+        own, theirs = ((one.damages, one.packs, one.superseded, one.salvages, one.examined.lost) for one in (self, other))
+        return own == theirs
+
 
 def plan(repository: Repository, *, read_data: bool = False, packs: Sequence[str] = (), progress: Report = silent) -> RepairPlan:
     """Say what would be written and what is lost. Nothing is changed.
 
-    `read_data` reads every byte first; else only the structure and `packs`, those that were found damaged before.
+    `read_data` reads every byte first; else only the structure and `packs`, those that were found damaged before. What is damaged
+    is looked at again: what was damaged on its way only is not lost. Raises: StoreUnavailable (no two looks agree).
     """
+    plans: list[RepairPlan] = []
+    for _ in range(_LOOKS):
+        afresh = Repository(store=repository.store, id=repository.id, version=repository.version, key=repository.key)
+        plans.append(_look(afresh, read_data=read_data, packs=packs, progress=progress))
+        last = plans[-1]
+        if not last.damages or any(last.agrees(other) for other in plans[:-1]):
+            return last
+    raise StoreUnavailable(
+        f"{_LOOKS} looks at the repository found something else each time",
+        where=repository.store.url,
+        hint="the store, or the way to it, damages what is read: mend that first; nothing was written",
+    )
+
+
+def _look(repository: Repository, *, read_data: bool, packs: Sequence[str], progress: Report) -> RepairPlan:
     index, damages = load_index(repository)
     damaged = [damage.where.rpartition("/")[2] for damage in damages]
     marked = tombstones.marked(repository.store)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from becalm.errors import Damaged, NotFound
 from becalm.repository.format import BlobKind, Layout, NodeType
+from becalm.repository.tree import nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -146,9 +147,9 @@ def _beyond(repository: Repository, tree: str, proven: str) -> Iterator[tuple[Bl
             continue
         seen.add(pair)
         yield BlobKind.TREE, pair[0]
-        before = _nodes(repository, pair[1])
-        for node in repository.tree(pair[0]):
-            old = before.get(node.name)
+        before = _Beside(repository, pair[1])
+        for node in nodes(repository, pair[0]):
+            old = before.find(node)
             if node.type is NodeType.DIR and node.subtree:
                 stack.append((node.subtree, old.subtree or "" if old and old.type is NodeType.DIR else ""))
             elif node.type is NodeType.FILE and node.content and (old is None or old.content != node.content):
@@ -156,11 +157,19 @@ def _beyond(repository: Repository, tree: str, proven: str) -> Iterator[tuple[Bl
                 yield from ((BlobKind.DATA, blob_id) for blob_id in node.content if blob_id not in known)
 
 
-def _nodes(repository: Repository, tree: str) -> dict[str, Node]:
-    """Return the entries of a tree by name; one that cannot be read proves nothing."""
-    if not tree:
-        return {}
-    try:
-        return {node.name: node for node in repository.tree(tree)}
-    except Damaged:
-        return {}
+class _Beside:
+    """The entries of the proven tree, one after the other: there may be a million. What cannot be read proves nothing."""
+
+    def __init__(self, repository: Repository, tree: str) -> None:
+        self._left: Iterator[Node] = nodes(repository, tree) if tree else iter(())
+        self._next: Node | None = None
+
+    def find(self, node: Node) -> Node | None:
+        """Return the entry of the same name. They must be asked for in their order, which is that of a tree."""
+        try:
+            while self._next is None or self._next.key < node.key:
+                self._next = next(self._left)
+        except (Damaged, StopIteration):
+            self._left, self._next = iter(()), None
+            return None
+        return self._next if self._next.name == node.name else None

@@ -6,6 +6,7 @@ The harmed one stays as it is. Nothing here decides what is lost: that is the ch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,16 +15,18 @@ from becalm.clock import format_time
 from becalm.errors import Damaged
 from becalm.repository.format import BlobKind, Layout, NodeType, SnapshotDoc, is_id
 from becalm.repository.harm import HarmWalk
-from becalm.repository.node import Node
+from becalm.repository.node import Node, encode_node
 from becalm.repository.quoting import quote
-from becalm.repository.tree import with_subtree
+from becalm.repository.spool import Spool
+from becalm.repository.tree import nodes, with_subtree
 from becalm.repository.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from becalm.repository.harm import Point
+    from becalm.repository.pack import EncodedBlob
     from becalm.repository.reader import Repository
 
 DESCRIPTION = "recovery-point.json"
@@ -32,6 +35,9 @@ NOTE = "becalm-salvaged.json"
 
 SALVAGED = "salvaged"
 NOTE_FORMAT = 1
+
+_AT_ONCE = 10_000
+"""So many entries of a directory are written at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ def name_lost(repository: Repository, walk: HarmWalk, point: Point, lost: Collec
     waiting = [("/", root)] if root in harmed else []
     while waiting:
         base, tree = waiting.pop()
-        for node in repository.tree(tree.hex()):
+        for node in nodes(repository, tree.hex()):
             path = base + quote(node.name)
             if _is_lost(node, lost):
                 paths.append(f"{path}/" if node.type is NodeType.DIR else path)
@@ -98,15 +104,25 @@ def rebuild(
     made: dict[bytes, str] = {}
     with Writer(repository, retain_until=retain_until) as writer:
         for tree in walk.order():
-            kept = [_mended(node, made) for node in repository.tree(tree.hex()) if not _is_lost(node, lost)]
+            left = (_mended(node, made) for node in nodes(repository, tree.hex()) if not _is_lost(node, lost))
             if tree == root:
+                kept = list(left)
                 document = _document(repository, kept, salvage, made, now)
-                kept = _with_file(writer, kept, *document, now=now)
-            made[tree] = writer.save_tree(kept)
+                made[tree] = writer.save_tree(_with_file(writer, kept, *document, now=now))
+            else:
+                made[tree] = writer.save_encoded(_spooled(writer, left))
         writer.flush()
     if any((True, bytes.fromhex(tree)) in lost for tree in made.values()):
         raise Damaged("what would be written is among what is lost", where=repository.store.url, hint="make a new recovery point")
     return replace(old, tree=made[root], tags=_tags(old.tags, salvage.point.id), original=salvage.point.id, parent="")
+
+
+def _spooled(writer: Writer, left: Iterator[Node]) -> EncodedBlob:
+    """Write a directory whose entries stand in their order already, a part at a time."""
+    spool = Spool(writer.repository.key, version=writer.repository.version)
+    while part := [encode_node(node) for node in islice(left, _AT_ONCE)]:
+        spool.add(part)
+    return spool.finish()
 
 
 def _mended(node: Node, made: Mapping[bytes, str]) -> Node:

@@ -18,7 +18,7 @@ from becalm.repository.scheme import MAXIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-from becalm.repository.pack import ENTRY_BYTES, LENGTH_BYTES, TARGET, compress, decompress, header_entry, length_field
+from becalm.repository.pack import BETWEEN, ENTRY_BYTES, LENGTH_BYTES, TARGET, compress, decompress, header_entry, length_field
 
 _SPARE = 15
 """`update_into` asks for room for one more block, less a byte."""
@@ -55,7 +55,7 @@ def blobs_of(rows: Sequence[Row]) -> tuple[IndexedBlob, ...]:
 class SlotPack:
     """Collects data blobs in a slot until there are enough for a pack."""
 
-    def __init__(self, key: MasterKey, buffer: memoryview, *, version: int = 2, level: int = 1) -> None:
+    def __init__(self, key: MasterKey, buffer: memoryview, *, version: int = 2, level: int = BETWEEN) -> None:
         """Begin an empty pack at the buffer's begin."""
         self._key, self._buffer, self._version, self._level = key, buffer, version, level
         self._rows: list[Row] = []

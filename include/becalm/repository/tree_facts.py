@@ -58,13 +58,20 @@ class TreeFacts:
         self.subtree_counts.append(len(subtrees) // 32)
         self.subtrees += subtrees
         self.file_counts.append(len(reader.sizes))
-        self.blob_counts.extend(reader.counts)
-        self.sizes.extend(reader.sizes)
-        self.blobs += blobs
+        if self.blobs or self.sizes:
+            self.blob_counts.extend(reader.counts)
+            self.sizes.extend(reader.sizes)
+            self.blobs += blobs
+        else:
+            self.blob_counts, self.sizes, self.blobs = reader.counts, reader.sizes, blobs
         return [subtrees[place : place + 32] for place in range(0, len(subtrees), 32)]
 
     def take(self, more: TreeFacts) -> None:
-        """Take in the facts of other trees; their problems are not taken."""
+        """Take in the facts of other trees, which are used up; their problems are not taken."""
+        if not self.trees:  # a directory may be so large that it is not copied
+            self.trees, self.subtree_counts, self.subtrees = more.trees, more.subtree_counts, more.subtrees
+            self.file_counts, self.blob_counts, self.sizes, self.blobs = more.file_counts, more.blob_counts, more.sizes, more.blobs
+            return
         self.trees += more.trees
         self.subtree_counts.extend(more.subtree_counts)
         self.subtrees += more.subtrees

@@ -17,11 +17,14 @@ from becalm.model import Severity
 from becalm.repository.before import Before, RawEntry
 from becalm.repository.format import BlobKind
 from becalm.repository.frame import Frame
+from becalm.repository.listing import large_listing
 from becalm.repository.node import Node, encode_node, join_nodes, parse_ns
 from becalm.repository.quoting import to_bytes
 from becalm.repository.reading import REPLACED, WENT_AWAY, why_not
 from becalm.repository.reads import Reads
+from becalm.repository.sights import Sights
 from becalm.repository.source import Folder, Source
+from becalm.repository.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
     from becalm.repository.hands import Hands
     from becalm.repository.progress import Progress
     from becalm.repository.reader import Repository
+    from becalm.repository.sights import Sight
     from becalm.repository.writer import Writer
 
 _DOUBTS = 4096
+
+SPOOLED = 20_000
+"""A directory of more entries is written a part at a time, so that its entries never stand in memory together."""
 
 
 class Walk:
@@ -49,6 +56,7 @@ class Walk:
         *,
         folders: Folders,
         stable_inodes: bool,
+        workers: int | None = None,
     ) -> None:
         """Begin nowhere."""
         self.dirs = self.unchanged = 0
@@ -60,6 +68,7 @@ class Walk:
         self._hands = hands
         self._progress = progress
         self._stable_inodes = stable_inodes
+        self._workers = workers
         self._folders = folders
         self._reads = Reads(writer, source, hands, progress, folders=folders, ready=self._one_less)
         self._doubts: list[tuple[Frame, int, bool]] = []
@@ -78,8 +87,13 @@ class Walk:
             raise PermanentError(
                 f"the directory cannot be read: {os.strerror(error.errno or 0)}", where=path, hint="check that the volume is mounted there"
             ) from error
-        root = Frame(Folder(fd, ""), "", os.fstat(fd), None, 0, self._before(parent_tree, ""), names)
-        root.xattrs = self._source.xattrs(root.folder, "", fd)
+        stat = os.fstat(fd)
+        attributes = self._source.xattrs(Folder(fd, ""), "", fd)
+        self._source.devices.setdefault(stat.st_dev, 1)
+        sight = self._look(fd, parent_tree)
+        if sight is not None and not sight.walks:
+            return self._source.node("", stat, subtree=parent_tree, xattrs=attributes)
+        root = self._frame(Frame(Folder(fd, ""), "", stat, None, 0, self._before(parent_tree, ""), iter(names), attributes, sight), names)
         root.users += 1  # until all is read: whatever must be opened again is found from here
         stack = [root]
         while stack:
@@ -94,12 +108,27 @@ class Walk:
         assert self._root is not None
         return self._root
 
+    def _look(self, fd: int, tree: str) -> Sight | None:
+        """See what is as it was, where that can be seen by inodes and times of change and where no blob must be brought again."""
+        if not (tree and self._stable_inodes) or self._entries.access_times:
+            return None
+        with Sights(self._repository, self._progress, workers=self._workers) as sights:
+            sights.begin(fd)
+            if not self._writer.relies_on_all:  # to know this, the index is read: the crew starts meanwhile
+                return None
+            sight = sights.look(fd, tree)
+        files, size, self.dirs = sight.past
+        self.unchanged = files
+        self._progress.add(files=files, size=size)
+        return sight
+
     def _before(self, tree: str, path: str) -> Before | None:
         """Return the same directory in the parent, as far as it can be read."""
         if not tree:
             return None
         try:
-            return Before(tree, self._repository.blob(BlobKind.TREE, tree))
+            entries = large_listing(self._repository, tree)
+            return Before(tree, entries=entries) if entries is not None else Before(tree, self._repository.blob(BlobKind.TREE, tree))
         except Damaged:
             if self._repository.index.has(BlobKind.TREE, tree):
                 raise
@@ -126,15 +155,21 @@ class Walk:
                 self._file(frame, name, stat)
             elif kind != S_IFDIR:
                 self._special(frame, name, stat)
-            elif child := self._enter(frame, name):
+            elif child := self._enter(frame, name, stat):
                 return child
         return None
 
-    def _enter(self, frame: Frame, name: str) -> Frame | None:
+    def _enter(self, frame: Frame, name: str, stat: os.stat_result) -> Frame | None:
         self._hands.turn()
         folder = Folder(-1, frame.folder.child(name))
         entry = frame.before.find(name) if frame.before else None
         before = entry.get("subtree") if entry else None
+        sight = None
+        if frame.sight is not None and entry is not None:
+            if name in frame.sight.even:
+                self._past(frame, name, entry, stat)
+                return None
+            sight = frame.sight.odd.get(name) if frame.sight.odd else None
         try:
             folder.fd = self._source.open_folder(name, frame.folder)
             self._folders.hold(folder.fd)
@@ -151,7 +186,53 @@ class Walk:
         frame.waiting += 1
         place = len(frame.entries) - 1
         attributes = self._source.xattrs(frame.folder, name, folder.fd)
-        return Frame(folder, name, stat, frame, place, self._before(before or "", folder.path), names, attributes, entry)
+        was = self._before(before or "", folder.path)
+        return self._frame(Frame(folder, name, stat, frame, place, was, iter(names), attributes, sight, entry), names)
+
+    def _frame(self, frame: Frame, names: list[str]) -> Frame:
+        """Have a large directory spooled as the walk goes through it."""
+        if len(names) > SPOOLED:
+            frame.names = self._in_parts(frame, names)
+        return frame
+
+    def _in_parts(self, frame: Frame, names: list[str]) -> Iterator[str]:
+        """Yield the names of a large directory. Every so often all that it has given is brought to its end and spooled."""
+        names.reverse()
+        while names:
+            part = names[-SPOOLED:]
+            del names[-SPOOLED:]
+            yield from reversed(part)
+            if names:
+                self._settle_doubts()
+                self._reads.finish()
+                self._spool(frame)
+
+    def _spool(self, frame: Frame) -> Spool:
+        """Spool what has come of a large directory, and is ready, since the last time."""
+        if frame.spool is None:
+            frame.spool = Spool(self._repository.key, version=self._repository.version, where=frame.folder.path or "/")
+        ready = frame.entries[frame.spooled :]
+        frame.spool.add([self._written(entry) for entry in ready if entry is not None])
+        frame.entries[frame.spooled :] = [None] * len(ready)
+        frame.spooled += len(ready)
+        return frame.spool
+
+    def _past(self, frame: Frame, name: str, before: RawEntry, stat: os.stat_result) -> None:
+        """Go past a directory in which all is as it was; only its own entry may be another."""
+        attributes = self._attributes(frame, name, before, stat)
+        frame.entries[-1] = (name, stat, before["subtree"], attributes)
+        frame.same += self._is_same(before, stat, attributes)
+
+    def _attributes(self, frame: Frame, name: str, before: RawEntry, stat: os.stat_result) -> Xattrs:
+        """Return the extended attributes of an entry. A change of them changes the time of change: without one, what had none has none."""
+        if (
+            self._stable_inodes
+            and "extended_attributes" not in before
+            and before.get("inode") == stat.st_ino
+            and self._same_time(before.get("ctime"), stat.st_ctime_ns)
+        ):
+            return ()
+        return self._source.xattrs(frame.folder, name)
 
     def _not_entered(self, frame: Frame, folder: Folder, name: str, error: OSError) -> Frame | None:
         """Take a directory that cannot be opened as closed, if it is one still; else leave it out, with a note."""
@@ -227,15 +308,10 @@ class Walk:
         if not self._doubtful or self._doubtful[-1] is not frame:
             self._doubtful.append(frame)
             frame.waiting += 1
-        attributes = self._source.xattrs(frame.folder, name)
+        plain = self._stable_inodes and "extended_attributes" not in before  # its time of change is what it was, and they are with it
+        attributes = () if plain else self._source.xattrs(frame.folder, name)
         content = before["content"]
-        same = (
-            not attributes
-            and self._stable_inodes
-            and not self._entries.access_times
-            and "extended_attributes" not in before
-            and before.get("links") == stat.st_nlink
-        )
+        same = plain and not self._entries.access_times and before.get("links") == stat.st_nlink
         frame.entries[place] = (name, stat, content, attributes)
         frame.same += same
         self._doubts.append((frame, place, same))
@@ -312,6 +388,11 @@ class Walk:
         before, frame.before = frame.before, None
         if before is not None and frame.same == len(frame.entries) == before.count and self._writer.relies_on_all:
             subtree = before.id
+        elif frame.spool is not None:
+            encoded = self._spool(frame).finish()
+            subtree, frame.spool = encoded.id, None
+            if before is None or subtree != before.id or not self._writer.has(BlobKind.TREE, subtree):
+                self._writer.save_encoded(encoded)
         else:
             document = join_nodes([self._written(entry) for entry in frame.entries if entry is not None])
             subtree = sha256(document).hexdigest()
@@ -336,11 +417,11 @@ class Walk:
         return self._entries.file(name, stat, content, size=stat.st_size, device_id=self._source.device(stat), xattrs=attributes)
 
 
-def _names(fd: int) -> Iterator[str]:
+def _names(fd: int) -> list[str]:
     """List a directory in the order of a tree: by the bytes of the names."""
     names = os.listdir(fd)
     if "".join(names).isascii():
         names.sort()
     else:
         names.sort(key=to_bytes)
-    return iter(names)
+    return names

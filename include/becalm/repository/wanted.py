@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -16,7 +17,9 @@ from becalm.errors import Damaged, NotFound, UsageError
 from becalm.repository.extract_worker import Spot
 from becalm.repository.format import BlobKind
 from becalm.repository.gather import SMALLEST_HOLE, is_hole
+from becalm.repository.listing import large_listing
 from becalm.repository.node import decode_node
+from becalm.repository.seek import entry_named
 from becalm.repository.target import Place
 from becalm.repository.tree import segments
 
@@ -47,8 +50,7 @@ def _find(repository: Repository, tree_id: str, path: str) -> Entry:
     subtree = tree_id
     entry: Entry | None = None
     for part in _parts(path):
-        entries = read_tree(repository, subtree) if subtree else []
-        entry = next((one for one in entries if _name_of(one) == part), None)
+        entry = entry_named(repository, subtree, part) if subtree else None
         if entry is None:
             break
         subtree = decode_node(orjson.dumps(entry)).subtree
@@ -64,19 +66,22 @@ def _parts(path: str) -> list[str]:
         raise UsageError(f"{path!r} names nothing in a tree", hint="name a file or a directory, such as etc/app.conf") from error
 
 
-def _name_of(entry: Entry) -> str:
-    name = str(entry.get("name"))
-    return name if is_plain(name) else decode_node(orjson.dumps(entry)).name
-
-
-def read_tree(repository: Repository, tree_id: str) -> list[Entry]:
-    """Return the raw entries of a directory. Raises Damaged."""
-    document = repository.blob(BlobKind.TREE, tree_id)
+def read_tree(repository: Repository, tree_id: str) -> Iterator[Entry]:
+    """Return the raw entries of a directory, which is checked whole before. A large one is read some entries at a time. Raises Damaged."""
     where = f"{repository.store.url}: tree {tree_id}"
+    slabs = large_listing(repository, tree_id)
+    if slabs is not None:
+        first = next(slabs)
+        return chain.from_iterable(_entries(slab, where) for slab in chain((first,), slabs))
+    document = repository.blob(BlobKind.TREE, tree_id)
     try:
         entries = orjson.loads(document)["nodes"] or []
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"the tree cannot be read: {error}", where=where, hint="run a check of the repository") from error
+    return iter(_entries(entries, where))
+
+
+def _entries(entries: Any, where: str) -> list[Entry]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Damaged("the tree is no list of entries", where=where, hint="run a check of the repository")
     return entries

@@ -21,7 +21,7 @@ from becalm.errors import BecalmError
 from becalm.repository.chunker import chunks, pieces
 from becalm.repository.format import BlobId, BlobKind, IndexDoc, IndexedBlob, Layout
 from becalm.repository.node import encode_tree
-from becalm.repository.pack import PackBuilder, encode_blob
+from becalm.repository.pack import BETWEEN, LEVEL_OF_TREES, PackBuilder, encode_blob
 from becalm.repository.reader import Repository, put_once
 from becalm.repository.tombstones import marked
 
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from becalm.repository.crypto import Buffer
     from becalm.repository.index import Index, PackEntries
     from becalm.repository.node import Node
+    from becalm.repository.pack import EncodedBlob
 
-LEVEL = 1
-"""Zstd's level for data."""
+LEVEL = BETWEEN
+"""The level of compression for data."""
 
 _DIGITS = 64
 _PACKS_IN_FLIGHT = 3
 _UPLOADS = 2
-_BLOBS_PER_INDEX = 40_000
+_BLOBS_PER_INDEX = 20_000
 _MOST_WORKERS = 8
 
 
@@ -79,7 +80,7 @@ class Writer:
         level: int = LEVEL,
         avoid: Collection[str] | None = None,
     ) -> None:
-        """Begin. `retain_until` locks every object that is written; `level` is zstd's.
+        """Begin. `retain_until` locks every object that is written; `level` is zstd's, or `BETWEEN`.
 
         `avoid` are the packs on which nothing new may rely. By default those with a tombstone: they are listed once, when the first
         blob is asked about.
@@ -123,15 +124,24 @@ class Writer:
     def save_blob(self, kind: BlobKind, data: Buffer) -> BlobId:
         """Take in one blob and return its id. Compresses and seals in the caller's thread; may wait for uploads."""
         blob_id = sha256(data).hexdigest()
+        key, version = self.repository.key, self.repository.version
+        level = self.level if kind is BlobKind.DATA else LEVEL_OF_TREES
+        self._take_in(kind, blob_id, lambda: encode_blob(key, kind, blob_id, data, version=version, level=level))
+        return blob_id
+
+    def save_encoded(self, encoded: EncodedBlob) -> BlobId:
+        """Take in one blob that is compressed and sealed already, and return its id."""
+        self._take_in(encoded.kind, encoded.id, lambda: encoded)
+        return encoded.id
+
+    def _take_in(self, kind: BlobKind, blob_id: BlobId, encode: Callable[[], EncodedBlob]) -> None:
         if self._claim(kind, blob_id):
             try:
-                repository = self.repository
-                level = self.level if kind is BlobKind.DATA else 3
-                encoded = encode_blob(repository.key, kind, blob_id, data, version=repository.version, level=level)
+                encoded = encode()
                 with self._lock:
                     builder = self._builders.get(kind)
                     if builder is None:
-                        builder = self._builders[kind] = PackBuilder(repository.key, kind)
+                        builder = self._builders[kind] = PackBuilder(self.repository.key, kind)
                     builder.append(encoded)
                     full = self._builders.pop(kind) if builder.full else None
             except BaseException as error:  # the blob is claimed and will never come: nothing of this writer may be used
@@ -139,7 +149,6 @@ class Writer:
                 raise
             if full is not None:
                 self._send(full)
-        return blob_id
 
     def save_bytes(self, data: Buffer) -> FileContent:
         """Take in the content of a file that is in memory."""
