@@ -17,7 +17,7 @@ ifeq ($(origin KUBECONFIG),command line)
 DEMO_ARGUMENTS += --kubeconfig $(KUBECONFIG)
 endif
 
-.PHONY: demo demo-stop test unit check format e2e bench prove clean tools
+.PHONY: demo demo-stop test unit lint check format e2e bench prove clean tools
 
 .tools/bin/uv:
 	@echo "becalm: making a Python environment (once)"
@@ -46,15 +46,18 @@ unit: .venv/test.stamp
 	$(RUN) -m pytest -q -n auto tests/unit
 
 test: tools
-	$(RUN) -m pytest -q -n auto tests/unit
-	$(RUN) -m pytest -q tests/contract tests/dags tests/integration
+	$(RUN) -m pytest -q -n auto tests/unit tests/contract
+	$(RUN) -m pytest -q tests/dags tests/integration
 
-check: .venv/test.stamp
+lint: .venv/test.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(RUN) -m pytest -q tests/unit tests/dags
+
+check: lint
+	$(RUN) -m pytest -q -n auto tests/unit
+	$(RUN) -m pytest -q tests/dags
 
 format: .venv/test.stamp
 	.venv/bin/ruff format .

@@ -170,7 +170,7 @@ class Restic:
 
 
 class Kopia:
-    """The kopia command; with zstd, for it compresses nothing by default."""
+    """The kopia command; with zstd, for it compresses nothing by default, and with folders marked as caches, which it would leave out."""
 
     name = "kopia"
 
@@ -187,7 +187,7 @@ class Kopia:
             f"--secret-access-key={place.credentials['AWS_SECRET_ACCESS_KEY']}",
         ]
         self._run("repository", "create", "s3", *arguments, *(["--disable-tls"] if endpoint.startswith("http://") else []))
-        self._run("policy", "set", "--global", "--compression=zstd")
+        self._run("policy", "set", "--global", "--compression=zstd", "--ignore-cache-dirs=false")
 
     def _run(self, *arguments: str) -> Measured:
         return watch([self._program, "--no-progress", *arguments], self._environment)
@@ -269,7 +269,7 @@ def versions(found: Mapping[str, str]) -> list[str]:
     said = []
     for name, program in found.items():
         done = subprocess.run([program, "--version" if name != "restic" else "version"], capture_output=True, text=True, check=False)
-        words = done.stdout.split()
+        words = (done.stdout + done.stderr).split()
         said.append(f"{name} {next((word for word in words if word[:1].isdigit()), '?')}")
     return said
 
