@@ -56,6 +56,10 @@ class Restic:
         assert done.returncode == 0, (arguments, done.stderr.decode(errors="replace"), done.stdout.decode(errors="replace")[-2000:])
         return done.stdout.decode(errors="replace")
 
+    def rebuild_index(self) -> None:
+        """Write the index anew from the packs; restic renamed the command in 0.16."""
+        self(*(("repair", "index") if self.version >= (0, 16) else ("rebuild-index",)))
+
     def documents(self, *arguments: str) -> list[dict[str, Any]]:
         """Run with --json and return one document per line."""
         return [json.loads(line) for line in self(*arguments, "--json").splitlines() if line.startswith("{")]

@@ -108,7 +108,7 @@ def test_what_restic_pruned_and_reindexed_becalm_reads_and_prunes(beside: Beside
     beside.clock.advance(10 * DAY)
     beside.restic("forget", first, "--prune", "--max-unused", "0")
     read = contents(beside.store)
-    beside.restic("repair", "index")
+    beside.restic.rebuild_index()
     marked = beside.prune().marked
     third = beside.write(d=b"d" * 5000, a=b"a" * 5000)
     beside.clock.advance(8 * DAY)

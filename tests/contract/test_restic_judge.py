@@ -357,7 +357,7 @@ def test_restic_makes_the_index_anew_and_adds_a_key(
     """After all index objects were lost, `repair index` reads our packs' headers; a key of restic's opens for us."""
     for name in (folder / "index").iterdir():
         name.unlink()
-    restic(*(("repair", "index") if restic.version >= (0, 16) else ("rebuild-index",)))
+    restic.rebuild_index()
     (tmp_path / "new").write_text("a new one")
     restic("key", "add", "--new-password-file", str(tmp_path / "new"))
     again = open_repository(repository.store, "a new one")

@@ -77,13 +77,14 @@ def test_a_hook_that_fails_is_recorded(tmp_path: Path) -> None:
 
 
 def test_with_on_failure_fail_its_own_part_is_undone(tmp_path: Path) -> None:
-    """One pod of two fails: the other is thawed before the error is raised."""
+    """One pod of two fails: the other is thawed before the error is raised, also where its freeze came after the first thaw."""
     stage = Stage(tmp_path, pods=2, on_failure="fail", codes={"db-1": 7})
     with pytest.raises(HookFailed, match="db-1"):
         freeze(stage)
 
+    words = [word for word, _ in stage.boxes["db-0"].events()]
     assert stage.frozen() == []
-    assert [word for word, _ in stage.boxes["db-0"].events()] == ["F", "T"]
+    assert (words.count("F"), words[-2:]) == (1, ["F", "T"])
 
 
 def test_an_interruption_is_undone_too(tmp_path: Path) -> None:
