@@ -56,6 +56,16 @@ def test_what_waits_longer_than_the_period_is_due_oldest_first() -> None:
     assert (share.due, share.bytes, share.left) == (2, 200, 0)
 
 
+def test_of_one_second_what_was_never_read_comes_first() -> None:
+    """The ledger knows whole seconds: a pack that was read in the second in which another was written does not wait longer."""
+    packs = {pack(number): PackInfo(size=100, modified=NOON + timedelta(seconds=0.4)) for number in (0, 1)}
+    for read, unread in ((0, 1), (1, 0)):
+        said = known({pack(read): NOON + timedelta(seconds=0.9)}, last=NOON)
+        share = verify.plan(packs, said, now=NOON + DAY, period=timedelta(seconds=1), max_bytes=100)
+
+        assert share.packs == (pack(unread),)
+
+
 def test_what_becomes_due_before_the_next_run_is_read_now() -> None:
     """The next run is as far away as the last."""
     packs = written(29.5, 1)

@@ -108,11 +108,11 @@ def plan(packs: Mapping[str, PackInfo], known: Known, *, now: datetime, period: 
     """
     interval = min(max(now - known.last, timedelta(0)), period) if known.last else min(FIRST_INTERVAL, period)
     harmed = {damage.where.rpartition("/")[2] for damage in known.damages}
-    waiting = sorted((_LONG_AGO if pack in harmed else known.when(pack) or info.modified, pack) for pack, info in packs.items())
+    waiting = sorted(_wait(pack, info, known, harmed) for pack, info in packs.items())
     pace = sum(info.size for info in packs.values()) * (interval / period) if period else float("inf")
     chosen: list[str] = []
     size = due = left = 0
-    for since, pack in waiting:
+    for since, _, pack in waiting:
         is_due = since + period <= now + interval
         if not is_due and size >= pace:
             break
@@ -123,6 +123,14 @@ def plan(packs: Mapping[str, PackInfo], known: Known, *, now: datetime, period: 
         size += packs[pack].size
         due += is_due
     return Share(packs=tuple(chosen), bytes=size, due=due, left=left)
+
+
+def _wait(pack: str, info: PackInfo, known: Known, harmed: Collection[str]) -> tuple[datetime, bool, str]:
+    """Return since when a pack waits, in whole seconds as the ledger has them; of one second those come first that were never read."""
+    if pack in harmed:
+        return _LONG_AGO, False, pack
+    read = known.when(pack)
+    return (read or info.modified).replace(microsecond=0), read is not None, pack
 
 
 def listed(store: ObjectStore) -> dict[str, PackInfo]:
