@@ -5,7 +5,6 @@ It decides nothing: which packs are read, and what follows from what is found, i
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -18,7 +17,7 @@ import numpy as np
 
 from becalm.errors import Damaged, MoverFailed, NotFound
 from becalm.repository.check_worker import TASK, Listed, PackFound, PackReader
-from becalm.repository.crew import Crew
+from becalm.repository.crew import Crew, processors
 from becalm.repository.format import Layout
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ _LARGEST_SLOT = 64 << 20
 """A larger pack is read in this process."""
 _HUGE = 32 << 20
 """So is one with a tree of more bytes of plain text: what such a tree tells is too much to be sent around."""
-_MOST_WORKERS = 8
 _ENOUGH = -1
 
 
@@ -58,11 +56,6 @@ def job_of(entries: PackEntries, size: int) -> Job:
     return Job(pack=entries.pack, size=size, listed=listed)
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class Readers:
     """Reads packs: by processes where so much is expected that they pay, which start at once. One thread calls it."""
 
@@ -70,7 +63,7 @@ class Readers:
         """Begin. `workers` says how many processes: with nothing, none. `largest` is the size of the largest pack."""
         self._lock = threading.Lock()
         self._found: Callable[[PackFound], None] = _nobody
-        wanted = min(processors(), _MOST_WORKERS) if workers is None else workers
+        wanted = processors() if workers is None else workers
         crew = wanted if expected_bytes >= WORTH_A_CREW or workers else 0
         self._hands = _hands(repository, self._tell, crew, min(largest, _LARGEST_SLOT))
         self._fetch = _Fetch(repository, self._hands, self._tell)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from becalm.errors import BecalmError, MoverFailed
@@ -31,6 +32,18 @@ _HEADER = struct.Struct("<IH")
 _MOST_FILES = 250
 """So many open files may go with one message (Linux: SCM_MAX_FD is 253)."""
 _READ = 1 << 18
+_MOST_WORKERS = 8
+
+
+def processors() -> int:
+    """Return how many processors this process may use: by its affinity, and by the share that its control group has."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no such file, or no limit
+    return min(count, _MOST_WORKERS)
 
 
 class Worker(Protocol):

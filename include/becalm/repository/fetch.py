@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from becalm.errors import BecalmError, Damaged, MoverFailed, NotFound
-from becalm.repository.crew import Crew
+from becalm.repository.crew import Crew, processors
 from becalm.repository.extract_worker import Batch, Done, Extractor, Pieces, Setup, Spot
 from becalm.repository.format import Layout
 from becalm.repository.gather import SLOT_BYTES, Gathering, Run, runs_of
@@ -292,7 +292,5 @@ class Fetcher:
 
 def _processors() -> int:
     """Return how many workers pay: with one processor none does."""
-    from becalm.repository.hands import processors  # noqa: PLC0415  (the backup's side is large, and only large work comes here)
-
     found = processors()
     return found if found > 1 else 0

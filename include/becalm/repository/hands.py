@@ -13,12 +13,11 @@ import queue
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from becalm.errors import BecalmError
 from becalm.repository.backup_worker import BackupWorker, Setup
-from becalm.repository.crew import Crew
+from becalm.repository.crew import Crew, processors
 from becalm.repository.format import BlobKind
 from becalm.repository.slot import SLOT_BYTES, blobs_of
 
@@ -44,7 +43,6 @@ _PAYS_BYTES_AT_FIRST = 12 << 20
 _PATIENCE_SECONDS = 0.2
 """How often whoever waits looks whether it must stop."""
 
-_MOST_WORKERS = 8
 _TASK = "becalm.repository.backup_worker:BackupWorker"
 
 
@@ -66,17 +64,6 @@ class ExtentRead:
     size: int
     error: int
     """The number of the error that ended it."""
-
-
-def processors() -> int:
-    """Return how many processors this process may use: by its affinity, and by the share that its control group has."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass  # no such file, or no limit
-    return min(count, _MOST_WORKERS)
 
 
 class _Team(Protocol):

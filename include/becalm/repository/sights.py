@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from becalm.errors import BecalmError, Damaged
-from becalm.repository.crew import Crew
+from becalm.repository.crew import Crew, processors
 from becalm.repository.format import BlobKind, IndexedBlob
-from becalm.repository.hands import processors
 from becalm.repository.index import Location
 from becalm.repository.opening import LARGE
 from becalm.repository.scout import UNKNOWN, Asked, Scout, Seen, Setup
