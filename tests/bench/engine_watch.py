@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from becalm.testing.processes import descendants
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -82,17 +84,6 @@ class _Looker(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         self.join()
-
-
-def descendants(root: int) -> list[int]:
-    """Return a process and all below it."""
-    found = [root]
-    for pid in found:
-        with suppress(OSError):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                with suppress(OSError):
-                    found += map(int, (thread / "children").read_text(encoding="ascii").split())
-    return found
 
 
 def _share(pid: int) -> int:

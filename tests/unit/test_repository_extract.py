@@ -22,6 +22,7 @@ from becalm.repository.reader import Repository, init_repository
 from becalm.repository.tree import lookup
 from becalm.repository.writer import Writer
 from becalm.testing.memory_store import MemoryStore
+from becalm.testing.processes import crew_workers
 
 LARGE = 5 << 20
 PATHS = [0, 2]
@@ -199,12 +200,7 @@ class Killing(Progress):
         before = self.files
         super().add(files=files, size=size)
         if before == 0 < self.files:
-            os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
-
-
-def workers_of(pid: int) -> list[int]:
-    children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-    return [int(child) for child in children if b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes()]
+            os.kill(crew_workers()[0], signal.SIGKILL)
 
 
 def test_a_killed_worker_ends_a_restore_and_the_next_completes_it(repository: Repository, source: Path, tmp_path: Path) -> None:
@@ -216,7 +212,7 @@ def test_a_killed_worker_ends_a_restore_and_the_next_completes_it(repository: Re
     target = a_target(tmp_path)
     with pytest.raises(MoverFailed, match="signal 9"):
         extract(repository, written.tree, target, root=written.root, workers=2, progress=Killing())
-    left = workers_of(os.getpid())
+    left = crew_workers()
     done = extract(repository, written.tree, target, root=written.root)
 
     assert left == []
@@ -234,7 +230,7 @@ def test_large_work_is_done_by_processes_and_small_work_is_not(repository: Repos
     class Looking(Progress):
         def add(self, *, files: int = 0, size: int = 0) -> None:
             super().add(files=files, size=size)
-            seen.append(len(workers_of(os.getpid())))
+            seen.append(len(crew_workers()))
 
     for number in range(3500):
         (source / f"{number}").write_bytes(b"%d" % (number % 10))

@@ -22,6 +22,7 @@ from becalm.repository.scheme import PIECE
 from becalm.repository.tree import lookup
 from becalm.repository.writer import Writer
 from becalm.testing.memory_store import MemoryStore
+from becalm.testing.processes import crew_workers
 
 
 def a_repository(store: MemoryStore | None = None) -> Repository:
@@ -87,22 +88,14 @@ def test_a_worker_that_is_killed_fails_the_backup(source: Path) -> None:
     class Killing(Progress):
         def add(self, *, files: int = 0, size: int = 0) -> None:
             super().add(files=files, size=size)
-            for task in Path("/proc/self/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may be dead already
-                        if b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes():
-                            os.kill(int(child), signal.SIGKILL)
+            for worker in crew_workers():
+                with contextlib.suppress(ProcessLookupError):  # it may be dead already
+                    os.kill(worker, signal.SIGKILL)
 
     with pytest.raises(MoverFailed, match="killed"), Writer(repository) as writer:
         back_up_directory(repository, writer, source, progress=Killing(), workers=2)
     assert not list(repository.store.list(Layout.INDEX))
     assert open_files() == before
-
-
-def crews() -> int:
-    """Count the worker processes of this one."""
-    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    return sum(b"becalm.repository.crew" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
 
 
 def test_a_crew_is_started_early_where_nothing_was_backed_up_before(source: Path) -> None:
@@ -113,7 +106,7 @@ def test_a_crew_is_started_early_where_nothing_was_backed_up_before(source: Path
     class Counting(Progress):
         def add(self, *, files: int = 0, size: int = 0) -> None:
             super().add(files=files, size=size)
-            most[0] = max(most[0], crews())
+            most[0] = max(most[0], len(crew_workers()))
 
     empty = source.parent / "empty"
     empty.mkdir()
