@@ -187,13 +187,15 @@ class RecoveryPoint:
     pinned: bool = False
     locked_until: datetime | None = None
     size_bytes: int | None = None
+    anomalous: bool = False
+    """A volume that was full before is empty, or almost: whole, but nothing to stand for a good one."""
     salvaged: str = ""
     """The id of the harmed point of which this one holds what could be saved."""
 
     @property
     def good(self) -> bool:
         """Whether it counts as a success for the objectives and for retention."""
-        return self.complete
+        return self.complete and not self.anomalous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

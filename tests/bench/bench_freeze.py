@@ -4,8 +4,9 @@
 
 The application writes and syncs all the time, and tells how long a write had to wait (`stand.py`): that is the freeze. The cut is what
 the recovery point says of it: from asking the cluster for the snapshots until the storage has reported the last. What lies between
-freeze and cut is Becalm's own, and Airflow's. BECALM_STORAGE_FAULTS is a command that takes `{"cut_seconds": 2}` as its argument and
-makes the storage as slow; without it the storage is measured only as it is.
+freeze and cut is Becalm's own, and Airflow's. BECALM_STORAGE_FAULTS is a command that takes `{"cut_seconds": 2}` or `{"ready_seconds": 60}`
+as its argument and makes the storage as slow to cut, or to make a cut readable, which nobody must wait for; without it the storage is
+measured only as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from tests.bench.stand import Stand
 
 BUDGET_SECONDS = 1.0
-SLOW_SECONDS = 2.0
+AS_IT_IS: dict[str, float] = {}
+SLOW: tuple[dict[str, float], ...] = ({"cut_seconds": 2.0}, {"ready_seconds": 60.0})
 CONDUCTORS = ("Airflow", "command line")
 
 
@@ -52,15 +54,15 @@ def measure(subject: Stand, conductor: str) -> tuple[float, float]:
 
 
 @contextmanager
-def slow_storage(seconds: float) -> Iterator[None]:
-    """Let each cut take as long; afterwards the storage is as before."""
+def slow_storage(faults: dict[str, float]) -> Iterator[None]:
+    """Make the storage as slow; afterwards it is as before."""
     command = shlex.split(os.environ.get("BECALM_STORAGE_FAULTS", ""))
-    if seconds:
-        subprocess.run([*command, json.dumps({"cut_seconds": seconds})], check=True, stdout=subprocess.DEVNULL)
+    if faults:
+        subprocess.run([*command, json.dumps(faults)], check=True, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:
-        if seconds:
+        if faults:
             subprocess.run([*command, "{}"], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -68,16 +70,19 @@ def compare(subject: Stand, *, runs: int) -> list[dict[str, Any]]:
     """Measure each conductor on each storage."""
     subject.run()
     rows = []
-    for seconds in (0.0, SLOW_SECONDS) if os.environ.get("BECALM_STORAGE_FAULTS") else (0.0,):
-        with slow_storage(seconds):
+    for faults in (AS_IT_IS, *SLOW) if os.environ.get("BECALM_STORAGE_FAULTS") else (AS_IT_IS,):
+        with slow_storage(faults):
             for conductor in CONDUCTORS:
                 measured = [measure(subject, conductor) for _ in range(runs)]
-                assert min(cut for _, cut in measured) >= seconds, "the storage was not as slow as it was told: somebody else changed it"
+                assert min(cut for _, cut in measured) >= faults.get("cut_seconds", 0), (
+                    "the storage was not as slow as it was told: somebody else changed it"
+                )
                 beyond = [freeze - cut for freeze, cut in measured]
                 rows.append(
                     {
                         "conductor": conductor,
-                        "storage": f"slowed by {seconds:g} s" if seconds else "as it is",
+                        "storage": ", ".join(f"{name.removesuffix('_seconds')} after {value:g} s" for name, value in faults.items())
+                        or "as it is",
                         "freeze": round(statistics.median(freeze for freeze, _ in measured), 2),
                         "cut": round(statistics.median(cut for _, cut in measured), 2),
                         "beyond": round(statistics.median(beyond), 2),

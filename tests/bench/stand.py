@@ -20,7 +20,7 @@ from tests.e2e.airflow import running_airflow
 from tests.e2e.harness import World, becalm, eventually, gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PROJECT = Path(__file__).parents[2]
 NEEDED = ("KUBECONFIG", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -95,12 +95,12 @@ def stand() -> Iterator[Stand]:
     """Build it all, hand it out, take it down."""
     given = variables()
     world = World.connect(given["KUBECONFIG"])
-    with tempfile.TemporaryDirectory(prefix="becalm-bench-") as folder, _bucket(given) as bucket, _namespace(world) as namespace:
+    with tempfile.TemporaryDirectory(prefix="becalm-bench-") as folder, bucket(given) as place, _namespace(world) as namespace:
         pod = _application(world, namespace, image=given["BECALM_MOVER_IMAGE"])
         policies = Path(folder) / "policies"
         policies.mkdir()
         policy = policies / "bench.yaml"
-        policy.write_text(_policy(namespace, bucket))
+        policy.write_text(_policy(namespace, place))
         becalm("init", str(policy), environment=given)
         with running_airflow(Path(folder) / "airflow", policies, given, password=PASSWORD) as airflow:
             made = Stand(world=world, airflow=airflow, policy=policy, namespace=namespace, pod=pod, variables=given)
@@ -140,7 +140,8 @@ def _application(world: World, namespace: str, *, image: str) -> str:
 
 
 @contextmanager
-def _bucket(given: dict[str, str]) -> Iterator[str]:
+def bucket(given: Mapping[str, str]) -> Iterator[str]:
+    """Make a bucket, hand out its name, and remove it with all that is in it."""
     import boto3
 
     client = boto3.client(

@@ -16,16 +16,22 @@ import pytest
 from airflow import settings
 from airflow.sdk import DAG, Context
 
+from becalm.actions import credentials, discover, quiesce
+from becalm.actions.handover import Trigger
+from becalm.actions.run import begin
+from becalm.airflow.connections import ports_for
 from becalm.airflow.dag import policy_dag
 from becalm.airflow.handed import Handed
 from becalm.airflow.loader import policy_dags
 from becalm.airflow.operators import OPERATORS, UploadOperator
+from becalm.airflow.reaper import reaper_dag
 from becalm.airflow.restore import restore_dag
 from becalm.catalog.points import points
 from becalm.errors import NotFound
 from becalm.kube import connect
 from becalm.kube.base import LABEL_RUN, Cluster, Kind, Verb
 from becalm.policy.load import load_file
+from becalm.repository import lease
 from becalm.repository.reader import init_repository, open_repository
 from becalm.repository.snapshots import load_snapshot
 from becalm.repository.tree import lookup
@@ -135,7 +141,7 @@ class World:
 def world(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     settings.configure_orm()
     home = database.parent
-    for file in ("becalm_policies.py", "becalm_restore.py"):
+    for file in ("becalm_policies.py", "becalm_restore.py", "becalm_reaper.py"):
         shutil.copy(REPOSITORY / "dags" / file, home / "dags")
     for old in (home / "policies").iterdir():
         old.unlink()
@@ -189,6 +195,25 @@ def test_a_policy_removed_while_it_runs_ends_the_run_and_thaws(world: World) -> 
     assert states["protect.thaw:0"] == "success"
     assert world.journal("shop")[len(before) :][:2] == ["frozen", "thawed"]
     assert points(repository, "removed") == []
+    assert world.left_over() == []
+
+
+def test_the_reaper_thaws_and_removes_what_a_dead_run_left(world: World) -> None:
+    """A run froze, made a Secret, and died with its worker: one run of the reaper, and all is as if it had ended well."""
+    world.policy("orphaned", "shop")
+    policy = load_file(world.home / "policies" / "orphaned.yaml")
+    ports = ports_for(policy)
+    begun = begin(policy, run_id="dead", trigger=Trigger.MANUAL, run_after=datetime.now(UTC), ports=ports)
+    before = world.journal("shop")
+    quiesce.execute(discover.execute(policy, ports).applications[0], begun, policy, ports)
+    credentials.ensure(policy.name, begun.run, "becalm", ports)
+    lease.release(ports.store, run=begun.run, epoch=begun.epoch)
+    assert world.left_over() != []
+    state, states = run(reaper_dag(folder=world.home / "policies"))
+
+    assert (state, states) == ("success", {"reap": "success"})
+    after = world.journal("shop")[len(before) :]
+    assert (after[0], set(after[1:])) == ("frozen", {"thawed"})  # on a slow machine the switch has thawed it, too
     assert world.left_over() == []
 
 

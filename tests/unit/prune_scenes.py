@@ -117,7 +117,7 @@ def save(store: ObjectStore, files: dict[str, bytes], fence: Fence) -> str:
     checked = check_tree(repository, tree)
     needs = [key.rpartition("/")[2] for key in checked.keys if key.startswith(Layout.DATA)]
     if checked.damages:
-        mark_missing(store, needs)
+        mark_missing(repository, needs)
         raise Damaged(str(checked.damages[0]))
     doc = SnapshotDoc(time=store.now(), tree=tree, hostname="test", tags=("policy=shop", f"run={fence._run}", "verdict=complete"))
     return publish(repository, doc, run=fence._run, epoch=fence._epoch, fence=fence, needs=needs)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from becalm.quiesce import deadman
+from becalm.quiesce.blueprint import HELD_NOT
 from becalm.quiesce.deadman import Armed, Met, Switch, read_arm, read_disarm
 from becalm.testing.fake_container import FakeContainer
 from becalm.testing.switch_scenes import SWITCH, Scene, scenes, side_by_side
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 def test_a_freeze_and_a_thaw_in_time(tmp_path: Path) -> None:
@@ -79,6 +83,104 @@ def test_another_runs_thaw_is_noticed(tmp_path: Path) -> None:
         assert ends == [Met.DISARMED, Met.DISARMED, Met.TOUCHED, Met.DISARMED]
 
     side_by_side(scenes(tmp_path), play)
+
+
+def test_a_container_that_was_restarted_did_not_hold(tmp_path: Path) -> None:
+    """The folder is still there, as memory outlives a container within its pod; the process that watched is not: nothing is promised."""
+
+    def play(scene: Scene) -> None:
+        assert scene.armed().state is Armed.FROZEN
+        (folder,) = (scene.box.folder / "tmp").iterdir()
+        watcher, born = (folder / "watcher").read_text().split(":")
+        assert int(born) > 0
+        (folder / "watcher").write_text(f"{watcher}:{int(born) - 1}\n")
+        answer = scene.disarm()
+
+        assert (answer.met, answer.confirmed) == (Met.LOST, True)
+        assert scene.folders() == []
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_a_watcher_that_was_killed_guards_nothing(tmp_path: Path) -> None:
+    """Whatever killed it may have let the application go."""
+
+    def play(scene: Scene) -> None:
+        scene.armed()
+        (folder,) = (scene.box.folder / "tmp").iterdir()
+        end(int((folder / "watcher").read_text().split(":")[0]))
+
+        assert scene.disarm().met is Met.LOST
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_a_freeze_that_died_with_its_container_is_not_waited_for(tmp_path: Path) -> None:
+    """Its command never told an end and never will: the thaw is confirmed all the same."""
+
+    def play(scene: Scene) -> None:
+        process = scene.arm(freeze=scene.box.freeze(after="exec /bin/sleep 60"))
+        (folder,) = wait_for(lambda: list((scene.box.folder / "tmp").iterdir()))
+        freezer = int(wait_for(lambda: (folder / "freezer").exists() and (folder / "freezer").read_text()))
+        wait_for(scene.box.frozen_now)
+        watcher = int((folder / "watcher").read_text().split(":")[0])
+        process.kill()
+        process.communicate(timeout=30)
+        for victim in (watcher, freezer):
+            end(victim)
+        answer = scene.disarm()
+
+        assert (answer.met, answer.confirmed) == (Met.LOST, True)
+        assert not scene.box.frozen_now()
+        assert scene.folders() == []
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_a_thaw_that_says_it_had_not_held_is_a_thaw(tmp_path: Path) -> None:
+    """Exit code 75 confirms, and takes the promise back; other codes confirm nothing."""
+
+    def play(scene: Scene) -> None:
+        for code, confirmed, broken in ((75, True, True), (74, False, False)):
+            scene.armed()
+            answer = scene.disarm(thaw=scene.box.thaw(code=code))
+
+            assert (answer.confirmed, answer.broken) == (confirmed, broken)
+        assert scene.disarm().confirmed
+        assert scene.folders() == []
+
+    side_by_side(scenes(tmp_path), play)
+
+
+def test_both_sides_mean_the_same_by_75() -> None:
+    """What a recipe's thaw ends with is what the switch reads."""
+    assert deadman.HAD_NOT_HELD == HELD_NOT
+
+
+T = TypeVar("T")
+
+
+def end(victim: int) -> None:
+    """Kill a process, and wait until it is dead: a signal is only asked for."""
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: is_dead(victim))
+
+
+def is_dead(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
+def wait_for(look: Callable[[], T]) -> T:
+    """Return what a look finds, as soon as it finds something; a minute is more than any machine needs."""
+    deadline = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
 
 
 def test_without_a_folder_nothing_is_frozen(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pytest
 
 from becalm.actions import discover
@@ -222,6 +223,15 @@ def test_a_pod_brings_its_own_hook() -> None:
     assert found.findings == ()
 
 
+def test_a_pod_names_a_blueprint_and_its_parameters() -> None:
+    """Numbers are texts there, and a list is JSON. The container may be said in both ways."""
+    keys = {"own_use": "postgresql-dump", "own_with.port": "5433", "own_with.databases": '["a", "b c"]', "own_container": "side"}
+    (hook,) = with_annotations(**keys).applications[0].hooks
+
+    assert (hook.origin, hook.use, hook.container, hook.timeout_seconds) == (HookOrigin.ANNOTATION, "postgresql-dump", "side", 20)
+    assert json.loads(hook.given) == {"role": "postgres", "port": 5433, "databases": ["a", "b c"]}
+
+
 def test_veleros_annotations_are_understood() -> None:
     """With its defaults: the first container, and thirty seconds unless the policy gives less."""
     found = with_annotations(pre_command='["/freeze"]', post_command='["/thaw"]', pre_on__error="Fail", pre_timeout="10s")
@@ -244,7 +254,12 @@ def test_who_can_label_a_pod_commands_nothing() -> None:
     [
         ({"own_freez": "/freeze", "own_thaw": "/thaw"}, "did you mean quiesce.becalm.dev/freeze"),
         ({"own_freeze": "/freeze"}, "needs both"),
-        ({"own_use": "postgresql"}, "not carried out by this version"),
+        ({"own_use": "postgresl"}, "quiesce.becalm.dev/use: this is not the name of a blueprint; write one of: postgresql"),
+        ({"own_use": "postgresql", "own_freeze": "/freeze"}, "write one of them"),
+        ({"own_use": "postgresql", "own_with.rolle": "backup"}, 'no parameter "rolle"; write role'),
+        ({"own_use": "postgresql", "own_with.role": "-c"}, "quiesce.becalm.dev/with.role: this cannot be a name or an address"),
+        ({"own_use": "postgresql", "own_timeout": "soon"}, "not a time"),
+        ({"own_with.role": "backup"}, "quiesce.becalm.dev/use is missing"),
         ({"own_freeze": '["/freeze"', "own_thaw": "/thaw"}, "not a JSON array"),
         ({"own_freeze": "[]", "own_thaw": "/thaw"}, "not a JSON array"),
         ({"own_freeze": "/freeze", "own_thaw": "/thaw", "own_timeout": "soon"}, "not a time"),
@@ -260,3 +275,109 @@ def test_a_mistyped_annotation_is_a_finding_and_no_hook(annotations: dict[str, s
     assert found.applications[0].hooks == ()
     assert [finding.where for finding in found.findings][:1] == ["pods/shop/db-0"]
     assert any(problem in finding.message for finding in found.findings)
+
+
+def test_a_rule_may_name_the_snapshot_class() -> None:
+    """One of the volume's own driver; its default class is for the others."""
+    cluster = a_cluster(a_claim("data"), a_claim("log"))
+    cluster.put(a_snapshot_class("fast"))
+    rule = {"match": {"claim": "log"}, "use": "snapshot", "snapshotClass": "fast"}
+    found = discovered(cluster, volumes={"rules": [rule]})
+
+    assert [(item.volume.claim, item.snapshot_class) for item in found.applications[0].volumes] == [("data", "fast"), ("log", "fast")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("alien", "the snapshot class alien of volumes.rules.0 is of the driver other.example.org, the volume of " + DRIVER),
+        ("none", "the snapshot class none of volumes.rules.0 does not exist"),
+    ],
+)
+def test_a_snapshot_class_that_cannot_cut_the_volume_is_a_finding(name: str, expected: str) -> None:
+    """It is never tried on the volume of another driver."""
+    cluster = a_cluster(a_claim("data"))
+    cluster.put(a_snapshot_class("alien", driver="other.example.org"))
+    rule = {"match": {"claim": "data"}, "use": "snapshot", "snapshotClass": name}
+    (finding,) = discovered(cluster, volumes={"rules": [rule]}).findings
+
+    assert (finding.where, finding.message, finding.remedy) == (
+        "volumes/shop/data",
+        expected,
+        "mend spec.volumes.rules.0.snapshotClass",
+    )
+
+
+def test_a_class_of_another_driver_is_named_where_there_is_no_other() -> None:
+    """A person sees at once which driver has snapshots."""
+    cluster = a_cluster(a_claim("data"))
+    cluster.remove("volumesnapshotclasses", "standard")
+    cluster.put(a_snapshot_class("alien", driver="other.example.org"))
+    (finding,) = discovered(cluster).findings
+
+    assert finding.message.endswith(f"no VolumeSnapshotClass serves the driver {DRIVER}; there are alien (other.example.org)")
+
+
+def test_a_claim_whose_volume_is_gone_is_a_finding() -> None:
+    """It is not one without data: its data is lost."""
+    lost = a_claim("data")
+    lost["status"]["phase"] = "Lost"
+    found = discovered(a_cluster(lost))
+
+    assert [(item.where, item.message) for item in found.findings] == [
+        ("volumes/shop/data", "its volume pv-shop-data is gone (the claim is Lost)")
+    ]
+    assert found.applications[0].volumes == ()
+
+
+@pytest.mark.parametrize(("use", "used", "hindered"), [("live", True, True), ("live", False, False), ("snapshot", True, False)])
+def test_a_volume_for_one_pod_alone_is_read_live_only_while_none_has_it(use: str, used: bool, hindered: bool) -> None:
+    """The mover would be a second pod; a cut needs none."""
+    claim = a_claim("data")
+    claim["spec"]["accessModes"] = ["ReadWriteOncePod"]
+    cluster = a_cluster(claim, *([a_pod("db-0", mounts={"main": "data"})] if used else []))
+    found = discovered(cluster, volumes={"default": use})
+
+    assert [finding.where for finding in found.findings] == ["volumes/shop/data"] * hindered
+    assert len(found.applications[0].volumes) == (not hindered)
+
+
+def test_a_volume_that_several_pods_share_is_one_volume_on_the_node_of_a_running_pod() -> None:
+    """Whoever mounts it: pods that wait, run, or have no node yet."""
+    claim = a_claim("shared")
+    claim["spec"]["accessModes"] = ["ReadWriteMany"]
+    pods = [
+        a_pod("a", mounts={"main": "shared"}, phase="Pending", node=""),
+        a_pod("b", mounts={"main": "shared"}, phase="Pending", node="node-2"),
+        a_pod("c", mounts={"main": "shared"}, node="node-3"),
+        a_pod("d", mounts={"main": "shared"}, node="node-4"),
+    ]
+    (volume,) = discovered(a_cluster(claim, *pods), volumes={"default": "live"}).applications[0].volumes
+    (waiting,) = discovered(a_cluster(claim, pods[0]), volumes={"default": "live"}).applications[0].volumes
+
+    assert (volume.node, waiting.node) == ("node-3", "")
+
+
+def test_an_empty_and_a_huge_volume_are_volumes_like_others() -> None:
+    """A claim says what it may hold, in any of the API's spellings."""
+    sizes = {"empty": "0", "half": "512Mi", "huge": "3Ei", "decimal": "1.5e18", "odd": "a lot"}
+    found = discovered(a_cluster(*(a_claim(name, size=size) for name, size in sizes.items())))
+
+    assert {item.volume.claim: item.size_bytes for item in found.applications[0].volumes} == {
+        "empty": 0,
+        "half": 512 * 2**20,
+        "huge": 3 * 2**60,
+        "decimal": 1_500_000_000_000_000_000,
+        "odd": 0,
+    }
+
+
+def test_a_namespace_of_another_environment_is_a_warning() -> None:
+    """It is captured; who plans and who reads the point is told."""
+    cluster = a_cluster()
+    cluster.put(a_namespace("shop", labels={"becalm.dev/environment": "staging"}))
+    found = discovered(cluster)
+
+    assert [finding.where for finding in found.warnings] == ["namespaces/shop"]
+    assert found.findings == ()
+    assert discovered(cluster, environment="staging").warnings == ()

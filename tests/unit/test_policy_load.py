@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from becalm.errors import EXIT_CODES, PolicyError, exit_code
 from becalm.model import VolumeUse
+from becalm.policy.blueprints import BlueprintName
 from becalm.policy.load import NOT_YET, json_schema, load, load_file, load_folder, sample
 from becalm.policy.spec import ClusterScope, LockMode, Missed, OnFailure, ProtectionPolicy, QuiesceScope
 from becalm.testing.builders import a_policy, a_policy_document
@@ -146,7 +147,7 @@ SPEC = [
         ("spec.retention: a mapping of keys is wanted, and this is a number (line 7); "
         "write keys below it: last, hourly, daily, weekly, monthly, yearly, within")
     ]),
-    ("volumes:", ["spec.volumes: a mapping of keys is wanted, and this is empty (line 7); write keys below it: default, rules"]),
+    ("volumes:", ["spec.volumes: a mapping of keys is wanted, and this is empty (line 7); write keys below it: default, rules, anomalies"]),
     ("missed: some", ['spec.missed: "some" is not one of the values that are known here (line 7); write latest or all']),
     ("missed: [all]", ["spec.missed: a list is not one of the values that are known here (line 7); write latest or all"]),
     # time and amounts
@@ -167,6 +168,12 @@ SPEC = [
         "write a number with Ki, Mi, Gi, Ti (powers of 1024) or k, M, G, T (powers of 1000): 500Gi"),
         'spec.volumes.rules.0.because: a volume is skipped without a reason (line 9); add because: "…", a sentence that a reader will understand in a year',
     ]),
+    ("volumes: {rules: [{match: {claim: a}, use: live, snapshotClass: fast}]}", [
+        "spec.volumes.rules.0.snapshotClass: a volume that is not cut needs no snapshot class (line 7); remove snapshotClass, or write use: snapshot"
+    ]),
+    ("volumes: {rules: [{match: {claim: a}, use: snapshot, snapshotClass: 'fast-*'}]}", [
+        "spec.volumes.rules.0.snapshotClass: a snapshot class is named, not matched (line 7); write the name of one VolumeSnapshotClass"
+    ]),
     ("volumes: {rules: [{match: {}, use: live}]}", ["spec.volumes.rules.0.match: the rule matches every volume (line 7); write what it matches, or change volumes.default"]),
     ("volumes: {rules: [{match: {sizeOver: 2Gi, sizeUnder: 1Gi}, use: live}]}", [
         "spec.volumes.rules.0.match.sizeUnder: no volume is larger than sizeOver and smaller than sizeUnder (line 7); let sizeOver be less than sizeUnder"
@@ -179,7 +186,7 @@ SPEC = [
     ("quiesce:\n  hooks:\n    - {select: {}, command: {freeze: [a], thaw: [b]}}", [
         "spec.quiesce.hooks.0.select.pod: it must be said in which pods this runs, and in one way (line 9); write either labels or pod"
     ]),
-    ("quiesce:\n  hooks:\n    - {select: {pod: a}}", ["spec.quiesce.hooks.0.command: it must be said what the hook does, and in one way (line 9); write command: {freeze: […], thaw: […]}"]),
+    ("quiesce:\n  hooks:\n    - {select: {pod: a}}", ["spec.quiesce.hooks.0.command: it must be said what the hook does, and in one way (line 9); write use: and a blueprint, or command: {freeze: […], thaw: […]}"]),
     ("quiesce: {hooks: [{select: {pod: a}, command: {freeze: [a], thaw: [b]}, timeout: 31s}]}", [
         "spec.quiesce.hooks: hook 0 may take longer than quiesce.timeout (line 7); write at most 30s as its timeout"
     ]),
@@ -197,7 +204,19 @@ SPEC = [
     ("drift: {schedule: '@daily'}", ["spec.drift: not carried out by this version (line 7); remove the section"]),
     ("drill: {schedule: '@daily'}", ["spec.drill: not carried out by this version (line 7); remove the section"]),
     ("infrastructure: {repositories: [{url: 'https://git.example.org/infra.git'}]}", ["spec.infrastructure: not carried out by this version (line 7); remove the section"]),
-    ("quiesce: {hooks: [{select: {pod: a}, use: postgresql}]}", ["spec.quiesce.hooks.0.use: not carried out by this version (line 7); write command instead"]),
+    ("quiesce: {hooks: [{select: {pod: a}, use: sqlite3, with: {a: b}}]}", [
+        'spec.quiesce.hooks.0.use: "sqlite3" is not one of the values that are known here (line 7); write ' + " or ".join(BlueprintName),
+    ]),
+    ("quiesce: {hooks: [{select: {pod: a}, use: postgresql, with: {rolle: a, role: -b}}]}", [
+        'spec.quiesce.hooks.0.with: the blueprint postgresql has no parameter "rolle" (line 7); write role',
+    ]),
+    ("quiesce: {hooks: [{select: {pod: a}, use: postgresql, with: {role: -b, port: 70000}}]}", [
+        "spec.quiesce.hooks.0.with.role: this cannot be a name or an address (line 7); write one line of text that does not begin with a dash",
+        "spec.quiesce.hooks.0.with.port: the number is more than 65535 (line 7); write 65535 or less",
+    ]),
+    ("quiesce: {hooks: [{select: {pod: a}, command: {freeze: [a], thaw: [b]}, with: {role: b}}]}", [
+        "spec.quiesce.hooks.0.with: these are parameters, and no blueprint is named (line 7); write use: and the name of a blueprint, or remove them",
+    ]),
 ]  # fmt: skip
 
 

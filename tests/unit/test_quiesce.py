@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from becalm.actions import quiesce
+from becalm.actions import quiesce, release
 from becalm.actions.handover import Cut, FreezeOutcome, FreezeRecord, Frozen, HookOrigin, HookPlan, VolumeCut, VolumePlan
+from becalm.actions.label import ThawState, label
 from becalm.actions.pods import container_of
-from becalm.actions.quiesce import ThawState, label
 from becalm.errors import AccessDenied, HookFailed, HookMissing
 from becalm.model import Consistency, VolumeRef, VolumeUse
 from becalm.testing.builders import NOON
@@ -188,7 +188,7 @@ def test_a_thaw_that_cannot_be_confirmed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HookFailed, match="not confirmed thawed"):
         thaw(stage, record)
 
-    assert len([call for call in stage.cluster.recorded("exec") if "thaw" in call.command]) == quiesce.TRIES
+    assert len([call for call in stage.cluster.recorded("exec") if "thaw" in call.command]) == release.TRIES
     assert stage.frozen() == []
 
 

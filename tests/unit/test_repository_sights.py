@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from becalm.repository.backup import Written, back_up_directory
+from becalm.repository.beside import compare, raw_ids
 from becalm.repository.crypto import Kdf
 from becalm.repository.entry import Entries
 from becalm.repository.node import Node, encode_node, join_nodes
 from becalm.repository.progress import Progress
 from becalm.repository.reader import Repository, init_repository
-from becalm.repository.scout import compare, raw_ids
+from becalm.repository.rows import rows_of
+from becalm.repository.scouts import Scouts
 from becalm.repository.sights import Sight, Sights
 from becalm.repository.writer import Writer
 from becalm.testing.memory_store import MemoryStore
@@ -67,9 +69,8 @@ def back_up(repository: Repository, path: Path, tree: str = "", **options: int) 
 def look(repository: Repository, path: Path, tree: str, *, workers: int = 0) -> Sight:
     fd = os.open(path, os.O_RDONLY)
     try:
-        with Sights(repository, Progress(), workers=workers) as sights:
-            sights.begin(fd)
-            return sights.look(fd, tree)
+        with Scouts(fd, workers=workers) as scouts:
+            return Sights(repository, Progress(), scouts).look(tree)
     finally:
         os.close(fd)
 
@@ -190,11 +191,12 @@ def test_what_stands_behind_another_entry_does_not_count(tmp_path: Path) -> None
     document = join_nodes([stem + marks + b',"new":1,"content":[]}', other + marks + b',"content":["' + ID.encode() + b'"]}'])
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        seen = compare(fd, document, Entries(), [], device=status.st_dev)
+        rows = rows_of(fd, Entries(), device=status.st_dev)
     finally:
         os.close(fd)
 
-    assert not seen.same
+    assert rows is not None
+    assert not compare(rows, document, []).same
 
 
 @pytest.mark.parametrize(

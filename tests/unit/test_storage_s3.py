@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from hashlib import sha256
 
 import pytest
 
@@ -268,6 +269,48 @@ def test_secrets_stand_in_no_error_and_no_url() -> None:
             store.put("key", b"")
 
     assert "hidden" not in f"{caught.value} {store.url} {vars(store)}"
+
+
+LARGE = bytes(range(256)) * 512
+STORED = Response(headers={"ETag": '"e"'})
+MISMATCH = _error(400, "XAmzContentSHA256Mismatch")
+
+
+def _digest(request: Request) -> str:
+    return {name.lower(): value for name, value in request.headers.items()}["x-amz-content-sha256"]
+
+
+@pytest.mark.parametrize("body", [LARGE, memoryview(bytearray(LARGE))], ids=["bytes", "a view"])
+def test_a_large_object_named_by_its_hash_is_signed_by_its_name(body: bytes | memoryview) -> None:
+    """It was hashed where it was made; the server compares the bytes with the name. A small one is hashed, whatever its name."""
+    name = sha256(LARGE).hexdigest()
+    with serving(lambda _: STORED) as server:
+        store = _store(server.url)
+        store.put(f"data/{name}", body, if_absent=True)
+        store.put(f"data/{name}", b"small")
+        store.put("data/other", body)
+
+    assert [_digest(request) for request in server.asked] == [name, sha256(b"small").hexdigest(), name]
+    assert [request.body for request in server.asked] == [LARGE, b"small", LARGE]
+
+
+@pytest.mark.parametrize("body", [LARGE, memoryview(bytearray(LARGE))], ids=["bytes", "a view"])
+def test_a_name_that_only_looks_like_the_hash_is_signed_by_the_hash(body: bytes | memoryview) -> None:
+    """The server says that it is none; then it is hashed, once."""
+    digest = sha256(LARGE).hexdigest()
+    with serving(lambda request: STORED if _digest(request) == digest else MISMATCH) as server:
+        _store(server.url).put(f"data/{'0' * 64}", body)
+
+    assert [_digest(request) for request in server.asked] == ["0" * 64, digest]
+    assert [request.body == LARGE for request in server.asked] == [True, True]
+
+
+def test_bytes_that_were_damaged_on_their_way_are_not_sent_again_by_the_adapter() -> None:
+    """The name is their hash, and the server got others: patience is a wrapper's business."""
+    with serving(lambda _: MISMATCH) as server, pytest.raises(StoreUnavailable, match="damaged on their way"):
+        _store(server.url).put(f"data/{sha256(LARGE).hexdigest()}", LARGE)
+
+    assert len(server.asked) == 1
 
 
 def test_opening_a_bucket_sends_nothing_and_loads_no_boto3() -> None:

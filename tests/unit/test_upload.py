@@ -247,3 +247,30 @@ def test_an_error_of_a_mover_is_handed_on_as_it_is(scene: Scene) -> None:
     (result,) = upload.execute(specs_of(scene, begun, DATA), begun, scene.ports)
 
     assert result.error == "mover-failed: /volume: the device is gone"
+
+
+class Busy(FakeMover):
+    """Movers that are counted while they are at work."""
+
+    most = 0
+
+    def poll(self, handle: str, *, namespace: str) -> MoverStatus:
+        """Note how many are at work, and answer."""
+        self.most = max(self.most, len(self.at_work))
+        status = super().poll(handle, namespace=namespace)
+        if status.state is not MoverState.RUNNING:
+            self.at_work.pop(handle, None)
+        return status
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (4, 4), (8, 8), (100, 20)])
+def test_movers_work_side_by_side_up_to_the_limit(scene: Scene, limit: int, most: int) -> None:
+    """Twenty volumes: each is moved, and never more at once than the settings allow."""
+    begun = scene.begin()
+    movers = Busy(scene.store, answer=scene.moved)
+    scene.changes = {"movers": movers, "settings": Settings(cluster_name="test", movers_at_once=limit)}
+    volumes = [VolumeRef(namespace="shop", claim=f"data-{number:02}") for number in range(20)]
+    results = upload.execute(specs_of(scene, begun, *volumes), begun, scene.ports)
+
+    assert movers.most == most
+    assert [(result.volume, result.error) for result in results] == [(volume, "") for volume in volumes]

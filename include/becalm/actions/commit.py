@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import becalm
-from becalm.actions import run
+from becalm.actions import anomalies, keep, run
 from becalm.actions.description import consistency, context, describe, missing
 from becalm.actions.handover import Committed
 from becalm.catalog.points import points, tags_of
@@ -96,6 +96,8 @@ def execute(
         bytes_added=sum(result.bytes_added for result in uploaded),
     )
     found = points(repository, policy.name)
+    others = [point for point in found if point.run != begun.run]
+    facts = replace(facts, anomalies=anomalies.find(uploaded, others, policy=policy, repository=repository))
     earlier = [point for point in found if point.run == begun.run]
     best = max(earlier, key=lambda point: (point.complete, point.cut), default=None)
     if best and (best.complete or not facts.complete):
@@ -118,6 +120,7 @@ def execute(
         late=timedelta(seconds=begun.late_seconds),
         consistency=label,
         complete=facts.complete,
+        anomalous=bool(facts.anomalies),
     )
     snapshot = publish(
         repository,
@@ -195,13 +198,15 @@ def _join(
         builder.add_bytes("recovery-point.json", document)
         for result in uploaded:
             root = decode_node(result.root) if result.root else None
-            builder.add_tree(f"volumes/{result.volume}", result.tree, like=root)
+            tree = keep.over(repository, writer, result.tree, result.volume, cuts)
+            builder.add_tree(f"volumes/{result.volume}", tree, like=root)
         for path, content in context(ports):
             builder.add_bytes(f"endpoints/{path}", content)
         own = builder.write(writer)
         writer.flush()  # what is joined is read
         newest_last = sorted((cut for cut in cuts if cut.resources_tree), key=lambda cut: _as_number(cut.revision))
-        tree = join(repository, writer, [*(cut.resources_tree for cut in newest_last), own])
+        kept = [cut.kept_tree for cut in cuts if cut.kept_tree]
+        tree = join(repository, writer, [*(cut.resources_tree for cut in newest_last), *kept, own])
         writer.flush()
     return tree
 
@@ -215,7 +220,7 @@ def _all_there(repository: Repository, tree: str) -> tuple[str, ...]:
     checked = check_tree(repository, tree)
     if checked.damages:
         first = checked.damages[0]
-        mark_missing(repository.store, [key.rpartition("/")[2] for key in checked.keys if key.startswith(Layout.DATA)])
+        mark_missing(repository, [key.rpartition("/")[2] for key in checked.keys if key.startswith(Layout.DATA)])
         raise Damaged(
             f"{len(checked.damages)} objects that this recovery point needs are not whole, first: {first.problem}",
             where=first.where,
@@ -227,6 +232,7 @@ def _all_there(repository: Repository, tree: str) -> tuple[str, ...]:
 def report(committed: Committed) -> str:
     """Say in one line what was written."""
     state = "complete" if committed.complete else f"partial, {len(committed.missing)} missing"
+    state += f", {len(committed.anomalies)} anomalies" if committed.anomalies else ""
     return (
         f"recovery point {committed.point[:8]}: {state}, {committed.consistency}, {committed.objects} objects, {committed.volumes} volumes"
     )

@@ -9,11 +9,14 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
+from becalm.clock import format_time
 from becalm.errors import AlreadyExists
-from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, ROLE_RESTORE, Verb, owned_by
+from becalm.kube.base import ANNOTATION_EXPIRES, LABEL_MANAGED, LABEL_RUN, MANAGER, ROLE_RESTORE, Verb, owned_by
 from becalm.kube.kinds import SECRET
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from becalm.actions.handover import Ports
     from becalm.model import Manifest
 
@@ -28,24 +31,26 @@ def secret_name(run: str) -> str:
     return f"becalm-{run}"
 
 
-def mover_secret(policy: str, run: str, namespace: str, ports: Ports, *, role: str = ROLE) -> Manifest:
+def mover_secret(policy: str, run: str, namespace: str, ports: Ports, *, role: str = ROLE, expires: datetime | None = None) -> Manifest:
     """Describe the Secret of a run, by the run's key: one item per variable of the store, and `password`. Pure."""
+    marks = {"annotations": {ANNOTATION_EXPIRES: format_time(expires)}} if expires else {}
     items = {**ports.settings.store_environment, PASSWORD_KEY: ports.password}
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
-        "metadata": {"name": secret_name(run), "namespace": namespace, "labels": owned_by(policy, run, role)},
+        "metadata": {"name": secret_name(run), "namespace": namespace, "labels": owned_by(policy, run, role), **marks},
         "type": "Opaque",
         "data": {key: b64encode(value.encode()).decode() for key, value in sorted(items.items())},
     }
 
 
-def ensure(policy: str, run: str, namespace: str, ports: Ports, *, role: str = ROLE) -> str:
+def ensure(policy: str, run: str, namespace: str, ports: Ports, *, role: str = ROLE, expires: datetime | None = None) -> str:
     """Make the Secret, or bring the one of this run up to date; return its name. Idempotent: what is right already is not written.
 
+    `expires` is until when its user surely lives, where no lease says so.
     Raises: AlreadyExists (a Secret of that name belongs to someone else), NotFound (no such namespace).
     """
-    wanted = mover_secret(policy, run, namespace, ports, role=role)
+    wanted = mover_secret(policy, run, namespace, ports, role=role, expires=expires)
     name: str = wanted["metadata"]["name"]
     try:
         ports.cluster.apply(SECRET, wanted, verb=Verb.CREATE)
@@ -57,9 +62,15 @@ def ensure(policy: str, run: str, namespace: str, ports: Ports, *, role: str = R
                 where=f"secrets/{namespace}/{name}",
                 hint="remove it, or find out who made it: Becalm overwrites nothing of others",
             ) from None
-        if found.get("data") != wanted["data"]:
+        if expires or found.get("data") != wanted["data"]:
             ports.cluster.apply(SECRET, wanted, verb=Verb.UPDATE)
     return name
+
+
+def prolong(run: str, namespace: str, until: datetime, ports: Ports) -> None:
+    """Write onto the Secret of a restore until when that surely lives. Raises: NotFound, AccessDenied, and what is transient."""
+    mark = {ANNOTATION_EXPIRES: format_time(until)}
+    ports.cluster.apply(SECRET, {"metadata": {"name": secret_name(run), "namespace": namespace, "annotations": mark}}, verb=Verb.MERGE)
 
 
 def remove(policy: str, run: str, ports: Ports, *, namespace: str | None = None, role: str = ROLE) -> int:

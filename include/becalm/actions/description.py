@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 import becalm
+from becalm.actions.certificates import told
 from becalm.errors import AccessDenied
 from becalm.kube.kinds import NODE
 from becalm.model import Consistency, Finding, VolumeRef, VolumeUse, payload
@@ -102,8 +104,11 @@ def describe(
         "complete": facts.complete,
         "consistency": {"label": facts.consistency, "reasons": why},
         "missing": [payload(finding) for finding in facts.missing],
+        "anomalies": [payload(finding) for finding in facts.anomalies],
+        "warnings": [payload(finding) for finding in discovered.warnings],
         "excluded": [payload(item) for item in (*discovered.excluded, *(item for cut in cuts for item in cut.excluded))],
-        "applications": [payload(cut) for cut in cuts],
+        "applications": [payload(replace(cut, certificates=())) for cut in cuts],
+        "certificates": [payload(one) for one in told(one for cut in cuts for one in cut.certificates)],
         "thaws": [payload(thawed) for thawed in thaws],
         "exports": [payload(export) for export in exports],
         "volumes": [payload(result) for result in results],
@@ -116,7 +121,15 @@ def context(ports: Ports) -> list[tuple[str, bytes]]:
     """Return what helps to understand a point later: what was served, and the nodes. Rights to it are not needed for a backup."""
     served = ports.cluster.discover()
     kinds = [
-        {"group": k.group, "version": k.version, "resource": k.resource, "kind": k.kind, "namespaced": k.namespaced} for k in served.kinds
+        {
+            "group": k.group,
+            "version": k.version,
+            "resource": k.resource,
+            "kind": k.kind,
+            "namespaced": k.namespaced,
+            "preferred": k.preferred,
+        }
+        for k in served.kinds
     ]
     files = [
         ("discovery.json", orjson.dumps({"version": served.server_version, "uid": served.uid, "kinds": kinds, "failures": served.failures}))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from becalm.actions import inventory
+from becalm.actions import grouping, inventory
 from becalm.actions.handover import Application, Discovered, VolumePlan
 from becalm.actions.hooks import brought_hooks, policy_hooks
 from becalm.errors import NothingSelected
-from becalm.model import Excluded, Finding, VolumeRef, VolumeUse
+from becalm.model import Excluded, Finding, VolumeUse
 from becalm.policy import globs
 from becalm.policy.select import Selector, VolumeFacts, volume_rule
 from becalm.policy.spec import QuiesceScope
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from becalm.actions.inventory import ClaimFacts, Inventory, NamespaceFacts, PodFacts
     from becalm.policy.spec import ProtectionPolicy
 
+ENVIRONMENT = "becalm.dev/environment"
+"""The label by which a namespace says which environment it belongs to."""
+ONE_POD = "ReadWriteOncePod"
 WHOLE_POLICY = "policy"
 """The name of the one application of a policy that freezes all at once."""
 
@@ -55,16 +58,18 @@ def plan(policy: ProtectionPolicy, seen: Inventory, *, own: str = "becalm") -> D
             excluded += [left_out] if left_out.by else []
             continue
         planned = _volume(policy, claim, seen)
+        hindered = _hindered(planned, claim, seen)
         if planned.use is VolumeUse.SKIP:
             excluded.append(Excluded(what=f"volumes/{planned.volume}", by=planned.by, because=planned.because))
-        elif planned.use is VolumeUse.SNAPSHOT and not planned.snapshot_class:
-            findings.append(_no_class(planned))
+        elif hindered:
+            findings.append(hindered)
         else:
             volumes.append(planned)
     return Discovered(
-        applications=_applications(policy, names, volumes, hooks),
+        applications=_applications(policy, names, volumes, hooks, seen),
         excluded=tuple(excluded),
         findings=(*seen.findings, *findings, *brought.findings),
+        warnings=_other_environment(policy, names, seen.namespaces),
         cluster_uid=seen.cluster_uid,
         server_version=seen.server_version,
     )
@@ -119,13 +124,13 @@ def _claim_left(policy: ProtectionPolicy, claim: ClaimFacts, names: Sequence[str
         return Excluded(what=what, by=choice.by, because=choice.because)
     if claim.terminating:
         return Excluded(what=what, by="terminating", because="the claim is being deleted")
-    if not claim.bound:
+    if not claim.bound and not claim.lost:
         return Excluded(what=what, by="unbound", because="the claim has no volume yet, so it has no data")
     return None
 
 
 def _volume(policy: ProtectionPolicy, claim: ClaimFacts, seen: Inventory) -> VolumePlan:
-    """Say how one bound claim is captured."""
+    """Say how one claim is captured."""
     driver = seen.driver_of.get(claim.volume) or seen.provisioner_of.get(claim.storage_class, "")
     facts = VolumeFacts(
         namespace=claim.namespace,
@@ -137,16 +142,17 @@ def _volume(policy: ProtectionPolicy, claim: ClaimFacts, seen: Inventory) -> Vol
     )
     choice = volume_rule(policy.spec.volumes, facts)
     return VolumePlan(
-        volume=VolumeRef(namespace=claim.namespace, claim=claim.name),
+        volume=claim.ref,
         use=choice.use,
         by=choice.by,
         because=choice.because,
         storage_class=claim.storage_class,
         driver=driver,
-        snapshot_class=_snapshot_class(driver, seen),
+        snapshot_class=choice.snapshot_class or _snapshot_class(driver, seen),
         mode=claim.mode,
         size_bytes=claim.size_bytes,
         node=_node_of(claim, seen.pods),
+        handle=seen.handle_of.get(claim.volume, ""),
     )
 
 
@@ -156,30 +162,87 @@ def _snapshot_class(driver: str, seen: Inventory) -> str:
 
 
 def _node_of(claim: ClaimFacts, pods: Iterable[PodFacts]) -> str:
-    users = [pod for pod in pods if pod.namespace == claim.namespace and claim.name in pod.claims and pod.node]
+    """Return where the claim is mounted: the node of a running pod first. Nothing: no pod that mounts it has a node yet."""
+    users = [pod for pod in _users(claim, pods) if pod.node]
     return min(users, key=lambda pod: (not pod.running, pod.name)).node if users else ""
 
 
-def _no_class(planned: VolumePlan) -> Finding:
+def _users(claim: ClaimFacts, pods: Iterable[PodFacts]) -> list[PodFacts]:
+    return [pod for pod in pods if pod.namespace == claim.namespace and claim.name in pod.claims]
+
+
+def _hindered(planned: VolumePlan, claim: ClaimFacts, seen: Inventory) -> Finding | None:
+    """Say why a volume cannot be captured as the policy asks."""
+    where = f"volumes/{planned.volume}"
+    if claim.lost:
+        return Finding(
+            where=where, message=f"its volume {claim.volume} is gone (the claim is Lost)", remedy="restore the volume, or delete the claim"
+        )
+    if planned.use is VolumeUse.LIVE and ONE_POD in claim.access and (users := _users(claim, seen.pods)):
+        return Finding(
+            where=where,
+            message=f"it cannot be read live: it is {ONE_POD}, and the pod {users[0].name} has it",
+            remedy="write a rule with use: snapshot, or use: skip and because",
+        )
+    return _no_class(planned, seen) if planned.use is VolumeUse.SNAPSHOT else None
+
+
+def _no_class(planned: VolumePlan, seen: Inventory) -> Finding | None:
+    """Say that no snapshot class serves the volume, or that the one that a rule names does not."""
+    where = f"volumes/{planned.volume}"
+    by_name = {item.name: item for item in seen.snapshot_classes}
+    found = by_name.get(planned.snapshot_class)
+    if found and found.driver == planned.driver:
+        return None
+    if planned.snapshot_class:
+        return Finding(
+            where=where,
+            message=f"the snapshot class {planned.snapshot_class} of {planned.by} "
+            + (f"is of the driver {found.driver}, the volume of {planned.driver or 'none'}" if found else "does not exist"),
+            remedy="mend spec." + planned.by + ".snapshotClass",
+        )
     storage = f"the driver {planned.driver}" if planned.driver else f"the storage class {planned.storage_class or '(none)'}"
+    others = ", ".join(f"{item.name} ({item.driver})" for item in seen.snapshot_classes[:3])
     return Finding(
-        where=f"volumes/{planned.volume}",
-        message=f"no-snapshot-class: no VolumeSnapshotClass serves {storage}",
+        where=where,
+        message=f"no-snapshot-class: no VolumeSnapshotClass serves {storage}" + (f"; there are {others}" if others else ""),
         remedy="make one for this driver, or write a rule under spec.volumes.rules with use: live, or use: skip and because",
     )
 
 
-def _applications(
-    policy: ProtectionPolicy, names: Sequence[str], volumes: Sequence[VolumePlan], hooks: Sequence[HookPlan]
-) -> tuple[Application, ...]:
-    if policy.spec.quiesce.scope is QuiesceScope.POLICY:
-        return (Application(name=WHOLE_POLICY, namespaces=tuple(names), volumes=tuple(volumes), hooks=tuple(hooks)),)
+def _other_environment(policy: ProtectionPolicy, names: Sequence[str], found: Sequence[NamespaceFacts]) -> tuple[Finding, ...]:
+    """Name the selected namespaces that say they belong to another environment than the policy's."""
+    mine = policy.spec.environment
     return tuple(
-        Application(
-            name=name,
-            namespaces=(name,),
-            volumes=tuple(item for item in volumes if item.volume.namespace == name),
-            hooks=tuple(hook for hook in hooks if hook.namespace == name),
+        Finding(
+            where=f"namespaces/{item.name}",
+            message=f"it is labelled {ENVIRONMENT}={item.labels[ENVIRONMENT]}, and the policy is for {mine}",
+            remedy="select it in a policy of its own environment, or mend the label",
         )
-        for name in names
+        for item in found
+        if item.name in names and item.labels.get(ENVIRONMENT, mine) != mine
+    )
+
+
+def _applications(
+    policy: ProtectionPolicy, names: Sequence[str], volumes: Sequence[VolumePlan], hooks: Sequence[HookPlan], seen: Inventory
+) -> tuple[Application, ...]:
+    """Put together what is frozen and cut together."""
+    if policy.spec.quiesce.scope is QuiesceScope.POLICY:
+        return (_application(WHOLE_POLICY, names, volumes, hooks, seen),)
+    return tuple(_application(name, (name,), volumes, hooks, seen) for name in names)
+
+
+def _application(
+    name: str, namespaces: Sequence[str], volumes: Sequence[VolumePlan], hooks: Sequence[HookPlan], seen: Inventory
+) -> Application:
+    mine = tuple(item for item in volumes if item.volume.namespace in namespaces)
+    together = grouping.group(mine, seen.claims, seen.group_classes)
+    return Application(
+        name=name,
+        namespaces=tuple(namespaces),
+        volumes=mine,
+        hooks=tuple(hook for hook in hooks if hook.namespace in namespaces),
+        groups=together.groups,
+        notes=together.notes,
     )

@@ -5,16 +5,16 @@ They travel through Airflow's XCom by `model.payload`; no object, no file and no
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  (pydantic resolves the annotations at run time)
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from becalm.actions.certificates import Certificate  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.model import Consistency, Excluded, Finding, VolumeMode, VolumeRef, VolumeUse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from becalm.clock import Clock
     from becalm.kube.base import Cluster, Mover
     from becalm.storage.base import ObjectStore
@@ -42,6 +42,8 @@ class Settings:
     mover_image: str = "becalm/mover"
     store_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Credentials and endpoint of the store, as a mover needs them: they go into the mover's Secret and nowhere else."""
+    movers_at_once: int = 8
+    """How many movers work side by side where Becalm starts them itself; in Airflow a pool says so."""
     export_timeout_seconds: float = 600
     mover_timeout_seconds: float = 24 * 3600
 
@@ -109,6 +111,20 @@ class VolumePlan:
     size_bytes: int = 0
     node: str = ""
     """The node of the pod that mounts it, for `live`."""
+    handle: str = ""
+    """The storage's own name for the volume, where a driver of the CSI holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeGroup:
+    """Volumes of one namespace and driver that are cut together, by one VolumeGroupSnapshot."""
+
+    namespace: str
+    driver: str
+    group_class: str
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The claims' own labels, with the values that mean exactly these volumes. None: all claims of the namespace are meant."""
+    volumes: tuple[VolumeRef, ...] = ()
 
 
 class HookOrigin(StrEnum):
@@ -135,6 +151,10 @@ class HookPlan:
     user: str = ""
     freeze: tuple[str, ...] = ()
     thaw: tuple[str, ...] = ()
+    use: str = ""
+    """The name of a blueprint, which then says how it is frozen and thawed (`hooks.recipe`)."""
+    given: str = ""
+    """The blueprint's parameters, as JSON."""
     timeout_seconds: float = 30.0
 
 
@@ -146,6 +166,10 @@ class Application:
     namespaces: tuple[str, ...]
     volumes: tuple[VolumePlan, ...] = ()
     hooks: tuple[HookPlan, ...] = ()
+    groups: tuple[VolumeGroup, ...] = ()
+    """Volumes that are cut together; the others are cut one by one, side by side."""
+    notes: tuple[str, ...] = ()
+    """Why volumes of one driver are not cut together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +180,8 @@ class Discovered:
     excluded: tuple[Excluded, ...] = ()
     findings: tuple[Finding, ...] = ()
     """What was selected and cannot be captured: it makes the recovery point partial."""
+    warnings: tuple[Finding, ...] = ()
+    """What a person should know and that leaves nothing out."""
     cluster_uid: str = ""
     server_version: str = ""
 
@@ -196,6 +222,10 @@ class FreezeRecord:
     """Why it is not wholly frozen; empty when every hook confirmed."""
     hooks: int = 0
     """How many hooks there were to run; none means that nothing makes it application-consistent."""
+    run: str = ""
+    """The run's key, for its note in the bucket."""
+    left_out: tuple[Excluded, ...] = ()
+    """Pods and containers that look as if they were meant, and are not: those that have ended, and members that only follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +240,8 @@ class Thawed:
     switch_fired: bool = False
     frozen_seconds: float = 0.0
     """From the first freeze asked to the last thaw confirmed."""
+    broken: tuple[str, ...] = ()
+    """The pods (`namespace/name`) whose freeze did not hold until the thaw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +255,8 @@ class VolumeCut:
     handle: str = ""
     created: datetime | None = None
     """creationTime, by the storage's clock."""
+    group: str = ""
+    """The VolumeGroupSnapshot that cut it together with others; then `snapshot` is empty."""
     error: str = ""
     """Why there is none; the recovery point is then partial."""
 
@@ -245,9 +279,15 @@ class Cut:
     packs: tuple[str, ...] = ()
     """New packs that the objects went into."""
     volumes: tuple[VolumeCut, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why volumes of one driver were not cut together."""
     thawed: Thawed | None = None
+    kept_tree: str = ""
+    """A tree that holds `blueprints/…`, `dumps/…` and `overlays/…`: what blueprints kept."""
     excluded: tuple[Excluded, ...] = ()
     findings: tuple[Finding, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    """Those among the objects, and until when they hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +313,8 @@ class Committed:
     complete: bool
     consistency: Consistency
     missing: tuple[Finding, ...] = ()
+    anomalies: tuple[Finding, ...] = ()
+    """Volumes that were captured whole and hold so little that it is no good point: they were full before."""
     objects: int = 0
     volumes: int = 0
     bytes_total: int = 0

@@ -12,21 +12,30 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from becalm.actions.handover import HookOrigin, HookPlan
 from becalm.clock import seconds
 from becalm.kube.base import HOOK_ANNOTATION
 from becalm.model import Excluded, Finding
 from becalm.policy import globs
+from becalm.policy.blueprints import BlueprintName
+from becalm.policy.hooks import Hook
 from becalm.policy.select import parse_labels
+from becalm.quiesce.blueprint import Recipe, recipe_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic_core import ErrorDetails
+
     from becalm.actions.inventory import PodFacts
-    from becalm.policy.spec import Hook, Quiesce
+    from becalm.policy.spec import Quiesce
 
 PRE, POST = "pre.hook.backup.velero.io/", "post.hook.backup.velero.io/"
-OWN_KEYS = ("freeze", "thaw", "container", "timeout")
+OWN_KEYS = ("freeze", "thaw", "use", "container", "timeout")
+WITH = "with."
+"""What a blueprint's parameter begins with, among the annotations."""
 VELERO_KEYS = ("command", "container", "timeout", "on-error")
 VELERO_SECONDS = 30.0
 """The time that such a hook has if it names none."""
@@ -41,6 +50,13 @@ class Brought:
     findings: tuple[Finding, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     """Pods whose annotations count for nothing, since the policy does not let their namespace bring hooks."""
+
+
+def recipe(hook: HookPlan) -> Recipe:
+    """Return how a hook freezes and thaws: by its own commands, or by its blueprint's. Pure."""
+    if not hook.use:
+        return Recipe(freeze=hook.freeze, thaw=hook.thaw)
+    return recipe_of(hook.use, hook.given, timeout_seconds=hook.timeout_seconds)
 
 
 def policy_hooks(quiesce: Quiesce, namespaces: Sequence[str], pods: Sequence[PodFacts]) -> tuple[HookPlan, ...]:
@@ -88,17 +104,20 @@ def _selects(hook: Hook, pod: PodFacts) -> bool:
 
 
 def _plan(hook: Hook, number: int, namespace: str, limit: float) -> HookPlan:
-    command = hook.command
+    command, parameters = hook.command, hook.parameters
+    runs_in = command or parameters
     return HookPlan(
         name=f"spec.quiesce.hooks.{number}",
         origin=HookOrigin.POLICY,
         namespace=namespace,
         labels=hook.select.labels or "",
         pod=hook.select.pod or "",
-        container=(command.container if command else None) or "",
-        user=(command.user if command else None) or "",
+        container=(runs_in.container if runs_in else None) or "",
+        user=(runs_in.user if runs_in else None) or "",
         freeze=tuple(command.freeze) if command else (),
         thaw=tuple(command.thaw) if command else (),
+        use=str(hook.use or ""),
+        given=said(parameters) if parameters else "",
         timeout_seconds=seconds(hook.timeout) if hook.timeout else limit,
     )
 
@@ -106,7 +125,12 @@ def _plan(hook: Hook, number: int, namespace: str, limit: float) -> HookPlan:
 def _own(pod: PodFacts, limit: float, problems: list[str]) -> HookPlan | None:
     """Read `quiesce.becalm.dev/…`."""
     found = {key.removeprefix(HOOK_ANNOTATION): value for key, value in pod.annotations.items() if key.startswith(HOOK_ANNOTATION)}
+    given = {key.removeprefix(WITH): found.pop(key) for key in list(found) if key.startswith(WITH)}
     _unknown(HOOK_ANNOTATION, found, OWN_KEYS, problems)
+    if "use" in found:
+        return _own_blueprint(pod, found, given, limit, problems)
+    if given:
+        problems.append(f"{HOOK_ANNOTATION}{WITH}{min(given)} is a parameter, and {HOOK_ANNOTATION}use is missing")
     if not {"freeze", "thaw"} & set(found):
         if found:
             problems.append(f"{HOOK_ANNOTATION}freeze and {HOOK_ANNOTATION}thaw are missing")
@@ -117,6 +141,50 @@ def _own(pod: PodFacts, limit: float, problems: list[str]) -> HookPlan | None:
     commands = [_command(HOOK_ANNOTATION + key, found[key], problems) for key in ("freeze", "thaw")]
     time = _time(HOOK_ANNOTATION + "timeout", found.get("timeout"), limit, limit, problems)
     return _hook(pod, HookOrigin.ANNOTATION, commands, container=found.get("container", ""), timeout_seconds=time, problems=problems)
+
+
+def _own_blueprint(pod: PodFacts, found: Mapping[str, str], given: Mapping[str, str], limit: float, problems: list[str]) -> HookPlan | None:
+    """Read `quiesce.becalm.dev/use`, with the parameters of the blueprint beside it. A text that begins with `[` is a JSON list."""
+    if {"freeze", "thaw"} & set(found):
+        problems.append(f"{HOOK_ANNOTATION}use and {HOOK_ANNOTATION}freeze or thaw are both there; write one of them")
+    time = _time(HOOK_ANNOTATION + "timeout", found.get("timeout"), limit, limit, problems)
+    try:
+        hook = Hook.model_validate(
+            {"select": {"pod": pod.name}, "use": found["use"], "with": {key: _listed(text) for key, text in given.items()}}
+        )
+    except ValidationError as error:
+        problems += [_said_wrong(problem) for problem in error.errors(include_url=False, include_input=False)]
+        return None
+    if problems or not hook.parameters:
+        return None
+    return HookPlan(
+        name=f"pods/{pod.namespace}/{pod.name}",
+        origin=HookOrigin.ANNOTATION,
+        namespace=pod.namespace,
+        pod=pod.name,
+        container=found.get("container") or hook.parameters.container or "",
+        user=hook.parameters.user or "",
+        use=str(hook.use or ""),
+        given=said(hook.parameters),
+        timeout_seconds=time,
+    )
+
+
+def _listed(text: str) -> object:
+    try:
+        return json.loads(text) if text.lstrip().startswith("[") else text
+    except ValueError:
+        return text
+
+
+def _said_wrong(problem: ErrorDetails) -> str:
+    """Say what is wrong with a blueprint's annotation, as a policy would."""
+    place = ".".join(str(part) for part in problem["loc"])
+    context = problem.get("ctx", {})
+    what, remedy = context.get("problem", "this is not what is expected here"), context.get("remedy", "")
+    if place == "use":
+        what, remedy = "this is not the name of a blueprint", "write one of: " + ", ".join(BlueprintName)
+    return f"{HOOK_ANNOTATION}{place}: {what}" + (f"; {remedy}" if remedy else "")
 
 
 def _velero(pod: PodFacts, limit: float, problems: list[str]) -> HookPlan | None:
@@ -171,9 +239,7 @@ def _hook(
 
 def _unknown(prefix: str, found: Mapping[str, str], known: Sequence[str], problems: list[str]) -> None:
     for key in found:
-        if key == "use" and prefix == HOOK_ANNOTATION:
-            problems.append(f"{prefix}use is not carried out by this version; write {prefix}freeze and {prefix}thaw")
-        elif key not in known:
+        if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             problems.append(
                 f"{prefix}{key} is not known" + (f"; did you mean {prefix}{near[0]}?" if near else f"; known are {', '.join(known)}")

@@ -7,13 +7,13 @@ they are many.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from becalm.actions.pods import claims_of, is_over
 from becalm.errors import AccessDenied, NotFound
-from becalm.kube.kinds import CLAIM, NAMESPACE, POD, SNAPSHOT_CLASS, STORAGE_CLASS, VOLUME
+from becalm.kube.kinds import CLAIM, GROUP_CLASS, NAMESPACE, POD, SNAPSHOT_CLASS, STORAGE_CLASS, VOLUME
 from becalm.kube.snapshots import quantity
-from becalm.model import Finding, VolumeMode
+from becalm.model import Finding, VolumeMode, VolumeRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from becalm.kube.base import Cluster, Kind
     from becalm.model import Manifest
 
+Fact = TypeVar("Fact")
 FEW_NAMESPACES = 16
 """Up to so many selected namespaces are listed one by one."""
 HOOK_PREFIXES = ("quiesce.becalm.dev/", "pre.hook.backup.velero.io/", "post.hook.backup.velero.io/")
 DEFAULT_SNAPSHOT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
+DEFAULT_GROUP_CLASS = "groupsnapshot.storage.kubernetes.io/is-default-class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class PodFacts:
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Only those that speak of hooks."""
     containers: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """What it keeps outside claims and on no other object: `hostPath /var/lib/x`, `emptyDir cache`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +68,40 @@ class ClaimFacts:
     storage_class: str = ""
     mode: VolumeMode = VolumeMode.FILESYSTEM
     size_bytes: int = 0
+    access: tuple[str, ...] = ()
+    """Its access modes, as Kubernetes spells them."""
+    lost: bool = False
+    """It was bound to a volume that is gone."""
+
+    @property
+    def ref(self) -> VolumeRef:
+        """What it is called everywhere else."""
+        return VolumeRef(namespace=self.namespace, claim=self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotClass:
-    """One VolumeSnapshotClass."""
+    """One VolumeSnapshotClass, or one VolumeGroupSnapshotClass."""
 
     name: str
     driver: str
     default: bool = False
+    retains: bool = False
+    """What is cut by it stays in the storage when its object goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """All of it. `driver_of` maps the name of a PersistentVolume, `provisioner_of` that of a StorageClass."""
+    """All of it. `driver_of` and `handle_of` map the name of a PersistentVolume, `provisioner_of` that of a StorageClass."""
 
     namespaces: tuple[NamespaceFacts, ...] = ()
     pods: tuple[PodFacts, ...] = ()
     claims: tuple[ClaimFacts, ...] = ()
     driver_of: Mapping[str, str] = field(default_factory=dict)
+    handle_of: Mapping[str, str] = field(default_factory=dict)
     provisioner_of: Mapping[str, str] = field(default_factory=dict)
     snapshot_classes: tuple[SnapshotClass, ...] = ()
+    group_classes: tuple[SnapshotClass, ...] = ()
     findings: tuple[Finding, ...] = ()
     """What could not be read."""
     cluster_uid: str = ""
@@ -110,13 +127,16 @@ def read(cluster: Cluster, found: tuple[NamespaceFacts, ...], selected: frozense
     pods = tuple(_pod(item) for item in _each(cluster, POD, selected, findings) if not is_over(item))
     claims = tuple(_claim(item) for item in _each(cluster, CLAIM, selected, findings))
     wanted = {claim.volume for claim in claims if claim.volume}
+    volumes = _map(cluster, VOLUME, _driver_and_handle, keep=lambda name: name in wanted) if wanted else {}
     return Inventory(
         namespaces=found,
         pods=pods,
         claims=claims,
-        driver_of=_map(cluster, VOLUME, _driver, keep=lambda name: name in wanted) if wanted else {},
+        driver_of={name: driver for name, (driver, _) in volumes.items()},
+        handle_of={name: handle for name, (_, handle) in volumes.items()},
         provisioner_of=_map(cluster, STORAGE_CLASS, lambda item: str(item.get("provisioner", ""))) if wanted else {},
-        snapshot_classes=_snapshot_classes(cluster, findings) if wanted else (),
+        snapshot_classes=_classes(cluster, SNAPSHOT_CLASS, DEFAULT_SNAPSHOT_CLASS, findings) if wanted else (),
+        group_classes=_classes(cluster, GROUP_CLASS, DEFAULT_GROUP_CLASS, None) if len(wanted) > 1 else (),
         findings=tuple(findings),
         cluster_uid=served.uid,
         server_version=served.server_version,
@@ -150,7 +170,17 @@ def _pod(item: Manifest) -> PodFacts:
         claims=tuple(claims_of(item).values()),
         annotations=annotations,
         containers=tuple(container["name"] for container in item["spec"].get("containers") or []),
+        beside=tuple(_beside(item)),
     )
+
+
+def _beside(item: Manifest) -> Iterator[str]:
+    """Yield what a pod keeps where nothing captures it; memory is no place to keep anything."""
+    for volume in item["spec"].get("volumes") or []:
+        if "hostPath" in volume:
+            yield f"hostPath {volume['hostPath'].get('path', '')}"
+        elif "emptyDir" in volume and (volume["emptyDir"] or {}).get("medium") != "Memory":
+            yield f"emptyDir {volume['name']}"
 
 
 def _claim(item: Manifest) -> ClaimFacts:
@@ -166,14 +196,17 @@ def _claim(item: Manifest) -> ClaimFacts:
         storage_class=spec.get("storageClassName") or "",
         mode=VolumeMode(spec.get("volumeMode") or VolumeMode.FILESYSTEM),
         size_bytes=quantity(capacity),
+        access=tuple(spec.get("accessModes") or ()),
+        lost=status.get("phase") == "Lost",
     )
 
 
-def _driver(volume: Manifest) -> str:
-    """Return the driver of a volume; one that is not a driver's own is called by its plugin (`nfs`, `hostPath`)."""
+def _driver_and_handle(volume: Manifest) -> tuple[str, str]:
+    """Return the driver of a volume and its own name for it; one that is not a driver's is called by its plugin (`nfs`, `hostPath`)."""
     spec = volume["spec"]
-    plugins = [key for key in spec if key in _PLUGINS]
-    return str(spec["csi"]["driver"]) if "csi" in spec else plugins[0] if plugins else ""
+    if "csi" in spec:
+        return str(spec["csi"]["driver"]), str(spec["csi"].get("volumeHandle") or "")
+    return next((key for key in spec if key in _PLUGINS), ""), ""
 
 
 _PLUGINS = frozenset(
@@ -181,7 +214,7 @@ _PLUGINS = frozenset(
 )
 
 
-def _map(cluster: Cluster, kind: Kind, value: Callable[[Manifest], str], keep: Callable[[str], bool] = lambda _: True) -> dict[str, str]:
+def _map(cluster: Cluster, kind: Kind, value: Callable[[Manifest], Fact], keep: Callable[[str], bool] = lambda _: True) -> dict[str, Fact]:
     """Map names to one fact; without the right to read a cluster-scoped kind there is nothing to map, and others answer."""
     try:
         listing: Any = cluster.list(kind)
@@ -190,21 +223,23 @@ def _map(cluster: Cluster, kind: Kind, value: Callable[[Manifest], str], keep: C
         return {}
 
 
-def _snapshot_classes(cluster: Cluster, findings: list[Finding]) -> tuple[SnapshotClass, ...]:
-    """List the snapshot classes; a cluster that does not serve them has none."""
+def _classes(cluster: Cluster, kind: Kind, default: str, findings: list[Finding] | None) -> tuple[SnapshotClass, ...]:
+    """List snapshot classes, the default ones first; a cluster that does not serve them has none. Without `findings` nobody misses them."""
     try:
         found = [
             SnapshotClass(
                 name=item["metadata"]["name"],
                 driver=str(item.get("driver", "")),
-                default=(item["metadata"].get("annotations") or {}).get(DEFAULT_SNAPSHOT_CLASS) == "true",
+                default=(item["metadata"].get("annotations") or {}).get(default) == "true",
+                retains=item.get("deletionPolicy") == "Retain",
             )
-            for item in cluster.list(SNAPSHOT_CLASS)
+            for item in cluster.list(kind)
         ]
     except NotFound:
         return ()
     except AccessDenied as error:
-        remedy = "give Becalm's account the right to list them"
-        findings.append(Finding(where=str(SNAPSHOT_CLASS), message=f"cannot be read: {error.message}", remedy=remedy))
+        if findings is not None:
+            remedy = "give Becalm's account the right to list them"
+            findings.append(Finding(where=str(kind), message=f"cannot be read: {error.message}", remedy=remedy))
         return ()
     return tuple(sorted(found, key=lambda item: (not item.default, item.name)))

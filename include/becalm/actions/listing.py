@@ -1,31 +1,35 @@
 """Every selected object of some namespaces, listed at exactly one revision, and streamed into the repository as the server gave it.
 
-One LIST per kind and namespace, several at a time. What is left out by rule is counted, with the rule; a kind that cannot be listed
-is a finding. Nothing is changed in the cluster, and no object is kept in memory.
+One LIST per kind and namespace, or one per kind where the namespaces are many, several at a time. What is left out by rule is counted,
+with the rule; a kind that cannot be listed is a finding. Nothing is changed in the cluster, and no object is kept in memory.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import orjson
 
-from becalm.actions.references import ROUNDS, SNAPSHOT_CLASSES, References
+from becalm.actions import certificates
+from becalm.actions.choosing import Chooser
+from becalm.actions.references import CLUSTER_ROLES, MOST_AGGREGATIONS, ROUNDS, SNAPSHOT_CLASSES, References, finder_of
+from becalm.actions.shelf import Sheaf, Shelf, Shelved, folder_of
 from becalm.errors import AccessDenied, BecalmError, ClusterUnavailable, NotFound, RevisionGone, Throttled
-from becalm.kube.base import LABEL_RUN
-from becalm.kube.kinds import NAMESPACE, SNAPSHOT_CONTENT
-from becalm.model import Excluded, Finding, ResourceRef
-from becalm.policy.select import Choice, Selector, opted_out
+from becalm.kube.kinds import NAMESPACE
+from becalm.model import Excluded, Finding
+from becalm.policy.select import Selector
 from becalm.policy.spec import ClusterScope
-from becalm.repository.node import Node
-from becalm.repository.tree import TreeBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
+    from becalm.actions.certificates import Certificate
     from becalm.clock import Clock
     from becalm.kube.base import Cluster, Kind
     from becalm.model import Manifest
@@ -33,10 +37,17 @@ if TYPE_CHECKING:
     from becalm.repository.writer import Writer
 
 LISTS_AT_ONCE = 8
+SHEAVES_AT_ONCE = 16
+"""So many may wait to be written; then the lists wait."""
+FEW_NAMESPACES = 16
+"""Up to so many are listed one by one."""
+SHARE = 4
+"""More of them are listed with all others at once, if they are at least the fourth part of those that exist."""
 TRIES = 3
 RETRY_SECONDS = 1.0
 NEEDED_VERBS = frozenset({"list", "get", "create"})
 """What can be listed and not created is a view of something else (metrics), and cannot be restored."""
+_PATIENCE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +57,12 @@ class Listed:
     revision: str
     tree: str
     objects: int
+    bytes_total: int = 0
+    """The bytes of their JSON."""
     listed_again: str = ""
     excluded: tuple[Excluded, ...] = ()
     findings: tuple[Finding, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +95,22 @@ class Job:
 class _Answer:
     """What one LIST brought."""
 
-    nodes: dict[str, Node] = field(default_factory=dict)
+    shelved: Shelved = field(default_factory=dict)
+    size: int = 0
     left_out: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    certificates: list[Certificate] = field(default_factory=list)
     finding: Finding | None = None
     gone: str = ""
     """Why the revision is not there any more."""
+    instead: tuple[Job, ...] = ()
+    """The lists to make in place of this one, which is refused."""
 
 
-def jobs(kinds: Iterable[Kind], scope: Scope) -> tuple[tuple[Job, ...], tuple[Excluded, ...]]:
-    """Say which lists there are to make in the namespaces, and which kinds stay out by rule. Pure."""
+def jobs(kinds: Iterable[Kind], scope: Scope, *, wide: bool = False) -> tuple[tuple[Job, ...], tuple[Excluded, ...]]:
+    """Say which lists there are to make, and which kinds stay out by rule. `wide`: of all namespaces at once. Pure."""
     selector = Selector.of(scope.selection)
-    found: list[Job] = []
+    places = (None,) if wide else scope.namespaces
+    found: list[Job] = [Job(kind=NAMESPACE)] if wide else [Job(kind=NAMESPACE, name=namespace) for namespace in scope.namespaces]
     excluded: list[Excluded] = []
     for kind in _usable(kinds):
         if not kind.namespaced:
@@ -102,8 +121,7 @@ def jobs(kinds: Iterable[Kind], scope: Scope) -> tuple[tuple[Job, ...], tuple[Ex
         elif not kind.verbs >= NEEDED_VERBS:
             excluded.append(Excluded(what=str(kind), by="not stored", because="objects of this kind cannot be created"))
         else:
-            found += [Job(kind=kind, namespace=namespace) for namespace in scope.namespaces]
-    found += [Job(kind=NAMESPACE, name=namespace) for namespace in scope.namespaces]
+            found += [Job(kind=kind, namespace=place) for place in places]
     return tuple(found), tuple(excluded)
 
 
@@ -127,61 +145,99 @@ def execute(scope: Scope, *, revision: str, cluster: Cluster, writer: Writer, cl
         Finding(where=name, message=f"the API group does not answer, its objects are missing: {reason}", remedy="look at its APIService")
         for name, reason in sorted(served.failures.items())
     ]
-    first = _Pass(scope, cluster, writer, clock, served.kinds, revision)
-    first.run()
-    again = ""
-    if first.gone:
-        later = cluster.list(NAMESPACE, page_size=1).revision
-        again = f"the revision {revision} was gone ({first.gone}); all objects were listed again at {later}"
-        first = _Pass(scope, cluster, writer, clock, served.kinds, later, last=True)
-        first.run()
-        revision = later
-        if first.gone:
-            again += f"; what has no such revision was listed as it is ({first.gone})"
-    builder = TreeBuilder(mtime=clock.now())
-    for path, node in first.nodes.items():
-        builder.add_node(path, node)
+    wide = _is_wide(scope, cluster)
+    with Shelf(writer) as shelf:
+        done = _Pass(scope, cluster, shelf, clock, served.kinds, revision, wide=wide)
+        done.run()
+        again = ""
+        if done.gone:
+            later = cluster.list(NAMESPACE, page_size=1).revision
+            again = f"the revision {revision} was gone ({done.gone}); all objects were listed again at {later}"
+            done = _Pass(scope, cluster, shelf, clock, served.kinds, later, wide=wide, last=True)
+            done.run()
+            revision = later
+            if done.gone:
+                again += f"; what has no such revision was listed as it is ({done.gone})"
+        shelf.settle()
+        shelved = done.shelved()
+        tree = shelf.write(shelved)
     return Listed(
         revision=revision,
-        tree=builder.write(writer),
-        objects=len(first.nodes),
+        tree=tree,
+        objects=sum(map(len, shelved.values())),
+        bytes_total=sum(answer.size for answer in done.answers),
         listed_again=again,
-        excluded=(*first.excluded, *first.counted()),
-        findings=(*findings, *first.findings),
+        excluded=(*done.excluded, *done.counted()),
+        findings=(*findings, *done.findings),
+        certificates=certificates.told(one for answer in done.answers for one in answer.certificates),
     )
+
+
+def _is_wide(scope: Scope, cluster: Cluster) -> bool:
+    """Say whether to list all namespaces at once: a request for each kind and each of very many namespaces takes longer."""
+    if len(scope.namespaces) <= FEW_NAMESPACES:
+        return False
+    try:
+        return SHARE * len(scope.namespaces) >= sum(1 for _ in cluster.list(NAMESPACE))
+    except AccessDenied:
+        return False
+
+
+class _StoppedError(Exception):
+    """Another list has failed, and nobody waits for this one any more."""
 
 
 class _Pass:
     """One go through all lists at one revision."""
 
     def __init__(  # noqa: PLR0917  (one caller, and each word says what it is)
-        self, scope: Scope, cluster: Cluster, writer: Writer, clock: Clock, kinds: Sequence[Kind], revision: str, *, last: bool = False
+        self,
+        scope: Scope,
+        cluster: Cluster,
+        shelf: Shelf,
+        clock: Clock,
+        kinds: Sequence[Kind],
+        revision: str,
+        *,
+        wide: bool,
+        last: bool = False,
     ) -> None:
         """With `last`, a list that cannot be had at the revision is taken as it is now."""
-        self.scope, self.cluster, self.writer, self.clock = scope, cluster, writer, clock
-        self.kinds, self.revision, self.last = kinds, revision, last
-        self.selector = Selector.of(scope.selection)
+        self.scope, self.cluster, self.shelf, self.clock = scope, cluster, shelf, clock
+        self.kinds, self.revision, self.wide, self.last = kinds, revision, wide, last
         self.references = References(namespaces=frozenset(scope.namespaces))
         self.references.add(SNAPSHOT_CLASSES, scope.snapshot_classes)
-        self.nodes: dict[str, Node] = {}
+        self.chooser = Chooser.of(scope.selection, scope.namespaces, self.references, _usable(kinds), scope.cuts)
+        self.answers: list[_Answer] = []
         self.excluded: tuple[Excluded, ...] = ()
         self.findings: list[Finding] = []
-        self.left_out: Counter[tuple[str, str, str]] = Counter()
         self.gone = ""
+        self._sheaves: SimpleQueue[Sheaf | None] = SimpleQueue()
+        self._room = threading.Semaphore(SHEAVES_AT_ONCE)
+        self._stopped = False
 
     def run(self) -> None:
         """List what stands in the namespaces, then what it refers to."""
-        wanted, self.excluded = jobs(self.kinds, self.scope)
+        wanted, self.excluded = jobs(self.kinds, self.scope, wide=self.wide)
         with ThreadPoolExecutor(max_workers=LISTS_AT_ONCE, thread_name_prefix="list") as pool:
-            self._take(pool.map(self._list, wanted))
+            self._list_all(pool, wanted)
             for more in self._rounds():
-                self._take(pool.map(self._list, more))
+                self._list_all(pool, more)
 
     def counted(self) -> tuple[Excluded, ...]:
         """Say how many objects each rule left out."""
-        return tuple(
-            Excluded(what=f"{count} {kind}", by=by, because=because) for (kind, by, because), count in sorted(self.left_out.items())
-        )
+        left_out: Counter[tuple[str, str, str]] = Counter()
+        for answer in self.answers:
+            left_out.update(answer.left_out)
+        return tuple(Excluded(what=f"{count} {kind}", by=by, because=because) for (kind, by, because), count in sorted(left_out.items()))
+
+    def shelved(self) -> Shelved:
+        """Return the entries of all lists, once they are settled."""
+        found: Shelved = {}
+        for answer in self.answers:
+            for folder, entries in answer.shelved.items():
+                found.setdefault(folder, entries).update(entries)
+        return found
 
     def _rounds(self) -> Iterator[list[Job]]:
         """Yield what is to be listed of the cluster's own objects; each round is decided when the one before is over."""
@@ -192,23 +248,52 @@ class _Pass:
             if not kind.namespaced and kind.verbs >= NEEDED_VERBS and kind.resource != NAMESPACE.resource
         ]
         if scoped is ClusterScope.ALL:
-            yield [Job(kind=kind) for kind in outside if self.selector.resource(kind.group, kind.resource)]
+            yield [Job(kind=kind) for kind in outside if self.chooser.selector.resource(kind.group, kind.resource)]
         elif scoped is ClusterScope.AUTO:
             for tables in ROUNDS:
                 yield [Job(kind=kind) for kind in outside if _table(kind) in tables and self._is_referred_to(kind)]
+            known = 0
+            for _ in range(MOST_AGGREGATIONS):
+                if self.references.aggregations == known:
+                    return
+                known = self.references.aggregations
+                yield [Job(kind=kind) for kind in outside if _table(kind) == CLUSTER_ROLES and self._is_referred_to(kind)]
 
     def _is_referred_to(self, kind: Kind) -> bool:
         """Say whether a kind is worth reading: what is referred to comes along without being included, unless it is excluded by name."""
-        choice = self.selector.resource(kind.group, kind.resource)
+        choice = self.chooser.selector.resource(kind.group, kind.resource)
         return self.references.wants(_table(kind)) and choice.by != "select.resources.exclude"
 
-    def _take(self, answers: Iterable[_Answer]) -> None:
-        for answer in answers:
-            self.nodes |= answer.nodes
-            self.left_out += answer.left_out
+    def _list_all(self, pool: ThreadPoolExecutor, wanted: Iterable[Job]) -> None:
+        """Make lists side by side, and write what they bring while they go on."""
+        futures = [pool.submit(self._list, job) for job in wanted]
+        for future in futures:
+            future.add_done_callback(lambda _: self._sheaves.put(None))
+        try:
+            for _ in futures:
+                while (sheaf := self._sheaves.get()) is not None:
+                    self.shelf.keep(sheaf)
+                    self._room.release()
+            instead = self._take(futures)
+        except BaseException:
+            self._stopped = True
+            for future in futures:
+                future.cancel()
+            raise
+        if instead:
+            self._list_all(pool, instead)
+
+    def _take(self, futures: Iterable[Future[_Answer]]) -> list[Job]:
+        """Take the answers of lists that are over; return the lists to make instead of those that were refused."""
+        instead: list[Job] = []
+        for future in futures:
+            answer = future.result()
+            self.answers.append(answer)
             self.gone = self.gone or answer.gone
+            instead += answer.instead
             if answer.finding:
                 self.findings.append(answer.finding)
+        return instead
 
     def _list(self, job: Job) -> _Answer:
         """Make one LIST, and say what cannot be had."""
@@ -217,16 +302,32 @@ class _Pass:
         try:
             return self._insist(job, self.revision)
         except RevisionGone as error:
-            gone = str(error)
+            self.gone = gone = str(error)
+        except AccessDenied as error:
+            return self._refused(job, error)
         except BecalmError as error:
-            return _missing(job, error)
+            return self._missing(job, error)
         if not self.last:
             return _Answer(gone=gone)
         try:
             answer = self._insist(job, None)
         except BecalmError as error:
-            return _missing(job, error)
+            return self._missing(job, error)
         answer.gone = gone
+        return answer
+
+    def _refused(self, job: Job, error: AccessDenied) -> _Answer:
+        """Who may not list all namespaces at once may be allowed to list those that are meant."""
+        if self.wide and job.namespace is None and (job.kind.namespaced or job.kind == NAMESPACE) and not job.name:
+            each = {"name": "name"} if job.kind == NAMESPACE else {"name": "namespace"}
+            return _Answer(instead=tuple(Job(kind=job.kind, **{each["name"]: namespace}) for namespace in self.scope.namespaces))
+        return self._missing(job, error)
+
+    def _missing(self, job: Job, error: BecalmError) -> _Answer:
+        """Name what could not be listed. The definition of its kind comes along: there may be objects, and it says what they would be."""
+        answer = _missing(job, error)
+        if not isinstance(error, NotFound):
+            self.references.meet_kind(job.kind)
         return answer
 
     def _insist(self, job: Job, revision: str | None) -> _Answer:
@@ -239,45 +340,44 @@ class _Pass:
         return self._read(job, revision)
 
     def _read(self, job: Job, revision: str | None) -> _Answer:
-        """Stream one list into the repository."""
-        answer = _Answer()
-        fields = f"metadata.name={job.name}" if job.name else ""
-        for manifest in self.cluster.list(job.kind, namespace=job.namespace, fields=fields, revision=revision):
-            choice = self._chooses(job, manifest)
+        """Stream one list towards the repository."""
+        answer, kind = _Answer(), job.kind
+        finds = finder_of(kind) is not None
+        certified = _table(kind) in certificates.TABLES
+        sheaf = Sheaf(answer.shelved)
+        for manifest in self._objects(job, revision):
+            metadata = manifest["metadata"]
+            choice = self.chooser.choose(kind, manifest)
             if not choice:
                 if choice.by:
-                    answer.left_out[str(job.kind), choice.by, choice.because] += 1
+                    answer.left_out[str(kind), choice.by, choice.because] += 1
                 continue
-            self.references.meet(job.kind, manifest)
-            metadata = manifest["metadata"]
-            ref = ResourceRef(group=job.kind.group, resource=job.kind.resource, namespace=metadata.get("namespace"), name=metadata["name"])
-            content = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
-            saved = self.writer.save_bytes(content)
-            answer.nodes[ref.path] = Node.file(f"{ref.name}.json", content=saved.content, size=saved.size)
+            if finds:
+                self.references.meet_object(kind, manifest)
+            if certified and (certificate := certificates.found_in(kind, manifest)):
+                answer.certificates.append(certificate)
+            body = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
+            answer.size += len(body)
+            sheaf.add(folder_of(kind, metadata.get("namespace")), metadata["name"], body)
+            if sheaf.full:
+                self._hand_over(kind, sheaf)
+                sheaf = Sheaf(answer.shelved)
+        self._hand_over(kind, sheaf)
         return answer
 
-    def _chooses(self, job: Job, manifest: Manifest) -> Choice:
-        """Say whether one object is captured, and by which rule not."""
-        metadata = manifest["metadata"]
-        labels: Mapping[str, str] = metadata.get("labels") or {}
-        if job.name:
-            return Choice(selected=True, by="select.namespaces")
-        if LABEL_RUN in labels or self._is_of_a_cut(job, manifest):
-            return Choice(selected=False, by="temporary", because="it belongs to a run of Becalm")
-        if metadata.get("deletionTimestamp"):
-            return Choice(selected=False, by="terminating", because="it is being deleted")
-        if job.kind.namespaced or self.scope.selection.cluster_scoped is ClusterScope.ALL:
-            return self.selector.object(metadata)
-        if not self.references.means(job.kind, manifest):
-            return Choice(selected=False, by="")
-        if opted_out(labels):
-            return self.selector.object(metadata)
-        return Choice(selected=True, by="select.clusterScoped", because="the selection refers to it")
+    def _objects(self, job: Job, revision: str | None) -> Iterable[Manifest]:
+        fields = f"metadata.name={job.name}" if job.name else ""
+        return self.cluster.list(job.kind, namespace=job.namespace, fields=fields, revision=revision)
 
-    def _is_of_a_cut(self, job: Job, manifest: Manifest) -> bool:
-        if job.kind.resource != SNAPSHOT_CONTENT.resource:
-            return False
-        return ((manifest.get("spec") or {}).get("volumeSnapshotRef") or {}).get("name") in self.scope.cuts
+    def _hand_over(self, kind: Kind, sheaf: Sheaf) -> None:
+        """Give objects to the thread that writes them. Waits while it has enough before it."""
+        if not sheaf.bodies:
+            return
+        self.references.meet_kind(kind)
+        while not self._room.acquire(timeout=_PATIENCE_SECONDS):
+            if self._stopped:
+                raise _StoppedError
+        self._sheaves.put(sheaf)
 
 
 def _missing(job: Job, error: BecalmError) -> _Answer:

@@ -1,97 +1,95 @@
-"""Still an application, and let it go on again: every hook of it side by side, each under its dead-man switch.
+"""Still an application: every hook of it side by side, each under its dead-man switch; and make sure that it goes on again.
 
-`execute` undoes its own part before it raises anything. `thaw` decides the label from the recorded times, reads back what
-each switch met, and raises only where it cannot confirm that everything is thawed. Neither ever cuts or lists anything.
+`execute` notes in the bucket what it is about to freeze, and undoes its own part before it raises anything. `thaw` raises only where
+it cannot confirm that everything is thawed. Neither ever cuts or lists anything.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from becalm.actions import freezes, members
 from becalm.actions.handover import FreezeOutcome, FreezeRecord, Frozen, Thawed
+from becalm.actions.hooks import recipe
 from becalm.actions.pods import Place, places
+from becalm.actions.release import Attempted, release, side_by_side, target_of
 from becalm.clock import seconds
 from becalm.errors import BecalmError, HookFailed, HookMissing
-from becalm.model import Consistency, VolumeUse
 from becalm.policy.spec import OnFailure
-from becalm.quiesce.base import Freeze, Froze, Released, Target
-from becalm.quiesce.command import CommandQuiescer
+from becalm.quiesce.base import Freeze, Froze
+from becalm.quiesce.command import ANSWER_SECONDS, CommandQuiescer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from becalm.actions.handover import Application, Begun, Cut, Ports
+    from becalm.model import Excluded
     from becalm.policy.spec import ProtectionPolicy
     from becalm.quiesce.base import Quiescer
 
-SIDE_BY_SIDE = 16
-"""How many containers of one application are frozen or thawed at the same time."""
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-TRIES = 3
-RETRY_SECONDS = 1.0
+__all__ = ["Plan", "execute", "plan", "release", "thaw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which containers will be frozen, and which hooks find none."""
+    """Which containers will be frozen, which hooks find none, and what is not meant although it looks so."""
 
     places: tuple[Place, ...]
     missing: tuple[HookMissing, ...] = ()
+    left_out: tuple[Excluded, ...] = ()
 
 
-def plan(application: Application, ports: Ports) -> Plan:
-    """Look up, now, where each hook of an application runs."""
-    found: list[Place] = []
-    missing: list[HookMissing] = []
+def plan(application: Application, ports: Ports, *, ask: bool = False) -> Plan:
+    """Look up, now, where each hook of an application runs. Only with `ask` do members of a replicated database say which of them writes."""
     claims = frozenset(volume.volume for volume in application.volumes)
-    for hook in application.hooks:
-        resolved = places(hook, claims, ports.cluster)
-        found.extend(resolved.places)
-        missing.extend(resolved.missing)
-    return Plan(places=tuple(found), missing=tuple(missing))
+    found = [places(hook, claims, ports.cluster) for hook in application.hooks if recipe(hook).freezes]
+    if ask:
+        found = [members.choose(resolved, ports.cluster, ports.clock) for resolved in found]
+    return Plan(
+        places=tuple(place for resolved in found for place in resolved.places),
+        missing=tuple(miss for resolved in found for miss in resolved.missing),
+        left_out=tuple(item for resolved in found for item in resolved.left_out),
+    )
 
 
 def execute(application: Application, begun: Begun, policy: ProtectionPolicy, ports: Ports) -> FreezeRecord:
     """Freeze an application, hooks side by side, and record when each container was confirmed frozen.
 
-    Where the policy says `onFailure: fail`, a hook that fails makes all of them thaw again. Raises: HookMissing, HookFailed.
+    Where the policy says `onFailure: fail`, a hook that fails makes all of them thaw again, and nothing is frozen that no switch guards.
+    Raises: HookMissing, HookFailed, and what cluster and store raise before anything is frozen.
     """
     began = ports.clock.now()
-    resolved = plan(application, ports)
+    resolved = plan(application, ports, ask=True)
+    _say(application, resolved, ports)
     strict = policy.spec.quiesce.on_failure is OnFailure.FAIL
     if strict and resolved.missing:
         raise resolved.missing[0]
-    driver = CommandQuiescer(ports.cluster, ports.clock)
+    driver = CommandQuiescer(ports.cluster, ports.clock, demand_guard=strict)
     limit = seconds(policy.spec.quiesce.timeout)
-    attempts = [
-        _Attempt(place, target := _target(place, limit), driver.switch(target, run=begun.run, hook=place.hook.name))
-        for place in resolved.places
-    ]
+    attempts = [_attempt(driver, place, begun) for place in resolved.places]
+    _note(application, attempts, begun, limit, ports)
     try:
-        answers = _side_by_side(lambda attempt: _freeze(driver, attempt), attempts)
-        bad = [f"{attempt.target}: {answer.message}" for attempt, answer in zip(attempts, answers, strict=True) if _is_bad(answer)]
+        answers = side_by_side(lambda attempt: _freeze(driver, attempt, limit), attempts)
+        bad = [f"{attempt.place}: {_why(answer)}" for attempt, answer in zip(attempts, answers, strict=True) if _is_bad(answer)]
         if strict:
             _demand(bad, application)
     except BaseException as error:
-        _undo(driver, attempts, error)
+        _undo(driver, attempts, application, begun, ports, error)
         raise
-    reasons = [*(str(miss) for miss in resolved.missing), *bad]
+    frozen = tuple(_frozen(attempt, answer) for attempt, answer in zip(attempts, answers, strict=True) if _is_owed(answer))
+    if not frozen:
+        freezes.forget(begun.run, application.name, ports.store)
     return FreezeRecord(
         application=application.name,
-        frozen=tuple(_frozen(attempt, answer) for attempt, answer in zip(attempts, answers, strict=True) if _is_owed(answer)),
-        timeout_seconds=min([limit, *(attempt.target.timeout_seconds for attempt in attempts)]),
+        frozen=frozen,
+        timeout_seconds=min([limit, *(attempt.place.hook.timeout_seconds for attempt in attempts)]),
         began=began,
-        reasons=tuple(reasons),
+        reasons=(*(str(miss) for miss in resolved.missing), *bad),
         hooks=len(attempts) + len(resolved.missing),
+        run=begun.run,
+        left_out=resolved.left_out,
     )
-
-
-def _demand(bad: Sequence[str], application: Application) -> None:
-    if bad:
-        raise HookFailed("; ".join(bad), where=application.name, hint="mend the hook, or allow onFailure: crash-consistent")
 
 
 def thaw(  # noqa: PLR0917  (one call for every conductor: the same five nouns as every verb, and the cut)
@@ -112,97 +110,47 @@ def thaw(  # noqa: PLR0917  (one call for every conductor: the same five nouns a
     return thawed
 
 
-def release(application: Application, record: FreezeRecord, cut: Cut | None, ports: Ports) -> Thawed:
-    """Thaw everything that was attempted, and say what is known; raises nothing for what containers answer."""
-    driver = CommandQuiescer(ports.cluster, ports.clock)
-    answers = _side_by_side(lambda frozen: _thaw_one(driver, frozen, ports), record.frozen)
-    states = tuple(_state(frozen, answer) for frozen, answer in zip(record.frozen, answers, strict=True))
-    consistency, reasons = label(record, cut, states)
-    began = min((frozen.asked for frozen in record.frozen), default=record.began)
-    ended = max((answer.answered for answer in answers), default=began)
-    return Thawed(
-        application=application.name,
-        consistency=consistency,
-        reasons=reasons,
-        confirmed=all(state.confirmed for state in states),
-        switch_fired=any(state.fired for state in states),
-        frozen_seconds=max(0.0, (ended - began).total_seconds()),
+def _say(application: Application, resolved: Plan, ports: Ports) -> None:
+    """Tell a person who is frozen, who is not, and why."""
+    for place in resolved.places:
+        ports.progress(f"quiesce: {application.name}: {place.hook.name} runs in {place}")
+    for item in resolved.left_out:
+        ports.progress(f"quiesce: {application.name}: {item.what} is left out: {item.because}")
+    for miss in resolved.missing:
+        ports.progress(f"quiesce: {application.name}: {miss}")
+
+
+def _attempt(driver: Quiescer, place: Place, begun: Begun) -> Attempted:
+    return Attempted(place=place, switch=driver.switch(target_of(place), run=begun.run, hook=place.hook.name))
+
+
+def _note(application: Application, attempts: Sequence[Attempted], begun: Begun, limit_seconds: float, ports: Ports) -> None:
+    """Write down what is about to be frozen, so that it is thawed even where nobody of this run is left."""
+    if not attempts:
+        return
+    held = tuple(
+        freezes.Held(
+            hook=item.place.hook.name,
+            namespace=item.place.hook.namespace,
+            pod=item.place.pod,
+            uid=item.place.uid,
+            container=item.place.container,
+            switch=item.switch,
+        )
+        for item in attempts
     )
+    freezes.write(freezes.Note(run=begun.run, application=application.name, seconds=limit_seconds + ANSWER_SECONDS, held=held), ports.store)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThawState:
-    """What the thaw of one container told."""
-
-    place: str
-    confirmed: bool
-    held: bool
-    fired: bool = False
-    message: str = ""
+def _demand(bad: Sequence[str], application: Application) -> None:
+    if bad:
+        raise HookFailed("; ".join(bad), where=application.name, hint="mend the hook, or allow onFailure: crash-consistent")
 
 
-def label(record: FreezeRecord, cut: Cut | None, states: Sequence[ThawState]) -> tuple[Consistency, tuple[str, ...]]:
-    """Decide what the recovery point may promise of this application, and why not more. Pure.
-
-    Application-consistent only if every hook confirmed its freeze before the first cut was asked for, and each switch was still
-    armed and untouched at the thaw, which came after the last cut was reported.
-    """
-    reasons = list(record.reasons)
-    if record.hooks == 0:
-        reasons.append("no hook stills it")
-    elif len(record.frozen) < record.hooks and not reasons:
-        reasons.append(f"only {len(record.frozen)} of {record.hooks} hooks froze")
-    for frozen in record.frozen:
-        reasons += _weakness(frozen, cut)
-    if cut is None:
-        reasons.append("it was not cut")
-    else:
-        reasons += [f"{volume.plan.volume} is read while it changes" for volume in cut.volumes if volume.plan.use is VolumeUse.LIVE]
-    reasons += [f"{state.place}: {state.message or 'the freeze did not hold'}" for state in states if not (state.held and state.confirmed)]
-    if len(states) < len(record.frozen):
-        reasons.append("not every container was asked to thaw")
-    distinct = tuple(dict.fromkeys(reasons))
-    return (Consistency.CRASH, distinct) if distinct else (Consistency.APPLICATION, ())
-
-
-def _weakness(frozen: Frozen, cut: Cut | None) -> list[str]:
-    """Say why one freeze promises nothing."""
-    place = f"{frozen.hook.namespace}/{frozen.pod}"
-    if frozen.outcome is not FreezeOutcome.FROZEN:
-        return [] if frozen.message else [f"{place}: the freeze is {frozen.outcome}"]
-    if not frozen.switch:
-        return [] if frozen.message else [f"{place}: no dead-man switch guards the freeze"]
-    if cut and (frozen.confirmed is None or frozen.confirmed > cut.began):
-        return [f"{place}: the freeze was confirmed only after the cut began"]
-    return []
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One freeze, named before it is tried."""
-
-    place: Place
-    target: Target
-    switch: str
-
-
-def _target(place: Place, limit_seconds: float) -> Target:
-    hook = place.hook
-    return Target(
-        namespace=hook.namespace,
-        pod=place.pod,
-        container=place.container,
-        freeze=hook.freeze,
-        thaw=hook.thaw,
-        user=hook.user,
-        timeout_seconds=min(hook.timeout_seconds, limit_seconds),
-    )
-
-
-def _freeze(driver: Quiescer, attempt: _Attempt) -> Froze | BecalmError:
+def _freeze(driver: Quiescer, attempt: Attempted, limit_seconds: float) -> Froze | BecalmError:
     """Freeze one container; that it is gone, or closed to us, is an answer."""
     try:
-        return driver.freeze(attempt.target, switch=attempt.switch)
+        return driver.freeze(target_of(attempt.place, limit_seconds), switch=attempt.switch)
     except BecalmError as error:
         return error
 
@@ -211,12 +159,16 @@ def _is_bad(answer: Froze | BecalmError) -> bool:
     return isinstance(answer, BecalmError) or answer.outcome is not Freeze.FROZEN or not answer.guarded
 
 
+def _why(answer: Froze | BecalmError) -> str:
+    return answer.message if isinstance(answer, Froze) else str(answer)
+
+
 def _is_owed(answer: Froze | BecalmError) -> bool:
     """Say whether a thaw is owed. An error came before anything was started."""
     return not isinstance(answer, BecalmError) and answer.thaw_owed
 
 
-def _frozen(attempt: _Attempt, answer: Froze | BecalmError) -> Frozen:
+def _frozen(attempt: Attempted, answer: Froze | BecalmError) -> Frozen:
     if isinstance(answer, BecalmError):
         raise TypeError("nothing was frozen there") from answer
     return Frozen(
@@ -232,37 +184,13 @@ def _frozen(attempt: _Attempt, answer: Froze | BecalmError) -> Frozen:
     )
 
 
-def _undo(driver: Quiescer, attempts: Sequence[_Attempt], error: BaseException) -> None:
+def _undo(  # noqa: PLR0917  (all that an attempt knows)
+    driver: Quiescer, attempts: Sequence[Attempted], application: Application, begun: Begun, ports: Ports, error: BaseException
+) -> None:
     """Thaw whatever this attempt may have frozen, also freezes still on their way; the error says what is not confirmed."""
-    answers = _side_by_side(lambda attempt: driver.thaw(attempt.target, switch=attempt.switch), attempts)
+    answers = side_by_side(lambda attempt: driver.thaw(target_of(attempt.place), switch=attempt.switch), attempts)
     for attempt, answer in zip(attempts, answers, strict=True):
         if not answer.confirmed:
-            error.add_note(f"{attempt.target} is not confirmed thawed: {answer.message}")
-
-
-def _thaw_one(driver: Quiescer, frozen: Frozen, ports: Ports) -> Released:
-    """Thaw one container, and ask again a few times where it is not confirmed."""
-    target = _target(Place(hook=frozen.hook, pod=frozen.pod, uid=frozen.uid, container=frozen.container), frozen.hook.timeout_seconds)
-    answer = driver.thaw(target, switch=frozen.switch)
-    for _ in range(TRIES - 1):
-        if answer.confirmed:
-            break
-        ports.clock.sleep(RETRY_SECONDS)
-        answer = driver.thaw(target, switch=frozen.switch)
-    return answer
-
-
-def _state(frozen: Frozen, answer: Released) -> ThawState:
-    place = f"{frozen.hook.namespace}/{frozen.pod}"
-    return ThawState(place=place, confirmed=answer.confirmed, held=answer.held, fired=answer.fired, message=answer.message)
-
-
-def _side_by_side(act: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-    """Do one thing for each item at the same time; what is interrupted is not waited for."""
-    if not items:
-        return []
-    pool = ThreadPoolExecutor(max_workers=min(SIDE_BY_SIDE, len(items)), thread_name_prefix="quiesce")
-    try:
-        return list(pool.map(act, items))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+            error.add_note(f"{attempt.place} is not confirmed thawed: {answer.message}")
+    if all(answer.confirmed for answer in answers):
+        freezes.forget(begun.run, application.name, ports.store)

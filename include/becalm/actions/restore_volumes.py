@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from becalm.actions import credentials, upload
+from becalm.actions.pulse import Pulse, alive_until
 from becalm.actions.restore_shape import restored_from
 from becalm.clock import Deadline
 from becalm.errors import MoverFailed, PermanentError
@@ -60,9 +61,10 @@ def fill(plan: RestorePlan, steps: Sequence[VolumeStep], run: str, ports: Ports)
         raise PermanentError("there is nothing to run movers with", hint="pass a Mover in the ports")
     try:
         for namespace in sorted({step.target.namespace for step in steps}):
-            credentials.ensure(plan.policy, run, namespace, ports, role=credentials.RESTORE_ROLE)
+            credentials.ensure(plan.policy, run, namespace, ports, role=credentials.RESTORE_ROLE, expires=alive_until(ports))
+        pulse = Pulse(run=run, namespaces=tuple(sorted({step.target.namespace for step in steps})), since=ports.clock.monotonic())
         with ThreadPoolExecutor(max_workers=SIDE_BY_SIDE) as pool:
-            return list(pool.map(lambda step: _fill_one(plan, step, run, ports), steps))
+            return list(pool.map(lambda step: _fill_one(plan, step, run, pulse, ports), steps))
     finally:
         clear(plan, run, ports)
 
@@ -73,7 +75,7 @@ def clear(plan: RestorePlan, run: str, ports: Ports) -> None:
         credentials.remove(plan.policy, run, ports, namespace=namespace, role=credentials.RESTORE_ROLE)
 
 
-def _fill_one(plan: RestorePlan, step: VolumeStep, run: str, ports: Ports) -> MoverResult:
+def _fill_one(plan: RestorePlan, step: VolumeStep, run: str, pulse: Pulse, ports: Ports) -> MoverResult:
     movers = ports.movers
     assert movers is not None
     claim = ports.cluster.get(CLAIM, step.target.claim, namespace=step.target.namespace)
@@ -86,7 +88,7 @@ def _fill_one(plan: RestorePlan, step: VolumeStep, run: str, ports: Ports) -> Mo
         return replace(answer, error="the claim changed since the plan was made, and does not wait for the data of this recovery point")
     try:
         movers.start(spec)
-        reason = _wait(spec, step, movers, ports)
+        reason = _wait(spec, step, pulse, movers, ports)
         answer = upload.collect([spec], ports, reasons={spec.name: reason})[0]
     finally:
         _remove(spec, movers, ports)
@@ -97,10 +99,11 @@ def _fill_one(plan: RestorePlan, step: VolumeStep, run: str, ports: Ports) -> Mo
     return answer
 
 
-def _wait(spec: MoverSpec, step: VolumeStep, movers: Mover, ports: Ports) -> str:
+def _wait(spec: MoverSpec, step: VolumeStep, pulse: Pulse, movers: Mover, ports: Ports) -> str:
     """Wait until a mover ended; return why it failed, or nothing."""
     deadline = Deadline(ports.clock, ports.settings.mover_timeout_seconds)
     while not deadline.passed():
+        pulse.beat(ports)
         status = movers.poll(spec.name, namespace=spec.namespace)
         if status.state is MoverState.SUCCEEDED:
             return ""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from becalm.actions import credentials, quiesce, sweep
+from becalm.actions import credentials, freezes, quiesce, sweep
 from becalm.actions.handover import Begun, Trigger, Verdict
-from becalm.catalog.points import points
+from becalm.actions.orphans import thaw_noted
+from becalm.catalog.points import last_good, points
 from becalm.clock import format_time, seconds
 from becalm.errors import AlreadyExists, BecalmError, Damaged, NotFound, OtherRepository, PartialCapture, PermanentError
 from becalm.kube.base import LABEL_MANAGED, MANAGER, Verb
@@ -61,7 +62,7 @@ def begin(
     found = points(repository, policy.name)
     earlier = [point for point in found if point.run != run]
     answered = covered(owed, earlier, missed=policy.spec.missed, now=ports.store.now()) if owed else None
-    parent = max((point for point in earlier if point.complete), key=lambda point: point.cut, default=None)
+    parent = last_good(earlier) or max((point for point in earlier if point.complete), key=lambda point: point.cut, default=None)
     begun = Begun(
         policy=policy.name,
         policy_digest=policy.digest,
@@ -143,6 +144,7 @@ def finish(
     reasons = [
         *failures,
         *_thaw_rest(begun, applications=applications, records=records, cuts=cuts, thaws=thaws, policy=policy, ports=ports),
+        *_thaw_noted(begun, applications, ports),
     ]
     reasons += [str(finding) for finding in _remove_temporary(begun, ports)]
     reasons += _verify(committed, ports)
@@ -188,6 +190,14 @@ def _thaw_rest(
     return left
 
 
+def _thaw_noted(begun: Begun, applications: Sequence[Application], ports: Ports) -> list[str]:
+    """Thaw what a task froze that died before it could tell anyone; return what stays unconfirmed."""
+    try:
+        return list(thaw_noted(freezes.find(ports.store, run=begun.run), applications, ports).problems)
+    except BecalmError as error:
+        return [f"what this run may have frozen cannot be read: {error}"]
+
+
 def _remove_temporary(begun: Begun, ports: Ports) -> list[object]:
     try:
         credentials.remove(begun.policy, begun.run, ports)
@@ -217,7 +227,7 @@ def _verify(committed: Committed | None, ports: Ports) -> list[str]:
         said = missing_in(repository, load_snapshot(repository, committed.point)[1].tree)
     except BecalmError as error:
         return [f"recovery point {committed.point[:8]} cannot be read back: {error}"]
-    return list(dict.fromkeys(str(finding) for finding in (*committed.missing, *said)))
+    return list(dict.fromkeys(str(finding) for finding in (*committed.missing, *said, *committed.anomalies)))
 
 
 def missing_in(repository: Repository, tree: str) -> tuple[Finding, ...]:

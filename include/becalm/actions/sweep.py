@@ -6,19 +6,25 @@ neither is the thaw.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from becalm.actions import credentials
 from becalm.errors import NotFound
 from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE
-from becalm.kube.kinds import CLAIM, POD, SECRET, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.kinds import CLAIM, GROUP_SNAPSHOT, POD, SECRET, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.kube.snapshots import discard
 from becalm.model import Finding
 
 if TYPE_CHECKING:
-    from becalm.actions.handover import Ports
+    from collections.abc import Iterator
 
-KINDS = (POD, CLAIM, SNAPSHOT, SNAPSHOT_CONTENT, SECRET)
+    from becalm.actions.handover import Ports
+    from becalm.kube.base import Kind
+    from becalm.model import Manifest
+
+KINDS = (POD, CLAIM, SNAPSHOT, SNAPSHOT_CONTENT, GROUP_SNAPSHOT, SECRET)
 WAIT_SECONDS = 60.0
 
 
@@ -42,13 +48,24 @@ def sweep(policy: str, ports: Ports, *, run: str = "", keep_run: str = "") -> tu
     return tuple(findings)
 
 
+def survey(ports: Ports) -> dict[str, frozenset[str]]:
+    """Return the keys of all runs that have left something, by their policy: one LIST per kind, however many policies there are."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for item in chain.from_iterable(_left(kind, "", ports) for kind in KINDS):
+        labels = item["metadata"].get("labels") or {}
+        found[labels.get(LABEL_POLICY, "")].add(labels.get(LABEL_RUN, ""))
+    return {policy: frozenset(keys - {""}) for policy, keys in found.items() if policy}
+
+
 def runs(policy: str, ports: Ports) -> set[str]:
     """Return the keys of the policy's runs that have left something. Restores are not runs: they hold no lease, and clear up themselves."""
-    found: set[str] = set()
-    for kind in KINDS:
-        try:
-            for item in ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_POLICY}={policy},{LABEL_ROLE}!={ROLE_RESTORE}"):
-                found.add((item["metadata"].get("labels") or {}).get(LABEL_RUN, ""))
-        except NotFound:
-            continue
-    return found - {""}
+    left = chain.from_iterable(_left(kind, f",{LABEL_POLICY}={policy}", ports) for kind in KINDS)
+    return {(item["metadata"].get("labels") or {}).get(LABEL_RUN, "") for item in left} - {""}
+
+
+def _left(kind: Kind, labels: str, ports: Ports) -> Iterator[Manifest]:
+    """Yield the temporary objects of a kind; a cluster that does not serve it has none."""
+    try:
+        yield from ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_ROLE}!={ROLE_RESTORE}{labels}")
+    except NotFound:
+        return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ def _parents(begun: Begun, volumes: Sequence[VolumeRef], ports: Ports) -> dict[V
 
 
 def execute(specs: Sequence[MoverSpec], begun: Begun, ports: Ports) -> list[MoverResult]:
-    """Start every mover (or adopt it), wait for all, and collect what they left in the bucket.
+    """Start every mover (or adopt it), not more at once than the settings allow, wait for all, and collect what they left in the bucket.
 
     A mover that fails does not stop the others: its result carries the error. Raises: LeaseLost, ClusterUnavailable (it answers
     nothing for ten minutes), and what the store raises.
@@ -101,16 +102,21 @@ def execute(specs: Sequence[MoverSpec], begun: Begun, ports: Ports) -> list[Move
     movers = ports.movers
     if movers is None:
         raise PermanentError("there is nothing to run movers with", where=f"run {begun.run}", hint="pass a Mover in the ports")
-    reasons = _start(specs, movers)
-    waiting = {spec.name: spec for spec in specs if spec.name not in reasons}
+    reasons: dict[str, str] = {}
+    queue, waiting = deque(specs), dict[str, MoverSpec]()
     deadline, renewal = Deadline(ports.clock, ports.settings.mover_timeout_seconds), Deadline(ports.clock, RENEW_SECONDS)
     eyes = _Eyes(movers, ports.clock)
-    while waiting and not deadline.passed():
+    while (queue or waiting) and not deadline.passed():
+        while queue and len(waiting) < max(1, ports.settings.movers_at_once):
+            reasons |= _start(spec := queue.popleft(), movers)
+            waiting |= {spec.name: spec} if spec.name not in reasons else {}
         for name, spec in list(waiting.items()):
             status = eyes.look(spec)
             if status.state in (MoverState.WAITING, MoverState.RUNNING):
                 ports.progress(
-                    f"{spec.volume}: {status.progress or status.reason or status.state}", done=len(specs) - len(waiting), total=len(specs)
+                    f"{spec.volume}: {status.progress or status.reason or status.state}",
+                    done=len(specs) - len(waiting) - len(queue),
+                    total=len(specs),
                 )
                 continue
             reasons[name] = _last_word(movers, spec) or status.reason
@@ -119,21 +125,21 @@ def execute(specs: Sequence[MoverSpec], begun: Begun, ports: Ports) -> list[Move
             run.renew(begun, ports)
             renewal = Deadline(ports.clock, RENEW_SECONDS)
         ports.clock.sleep(POLL_SECONDS if waiting else 0)
+    for spec in queue:
+        reasons[spec.name] = "it was not started: the movers before it took all the time"
     for name, spec in waiting.items():
         movers.cancel(name, namespace=spec.namespace)
         reasons[name] = f"not done within {ports.settings.mover_timeout_seconds:.0f} s; started before {format_time(ports.clock.now())}"
     return collect(specs, ports, reasons=reasons)
 
 
-def _start(specs: Sequence[MoverSpec], movers: Mover) -> dict[str, str]:
-    """Start all; return why one could not be."""
-    reasons: dict[str, str] = {}
-    for spec in specs:
-        try:
-            movers.start(spec)
-        except BecalmError as error:
-            reasons[spec.name] = f"{error.code}: {error}"
-    return reasons
+def _start(spec: MoverSpec, movers: Mover) -> dict[str, str]:
+    """Start one; return why it could not be."""
+    try:
+        movers.start(spec)
+    except BecalmError as error:
+        return {spec.name: f"{error.code}: {error}"}
+    return {}
 
 
 class _Eyes:

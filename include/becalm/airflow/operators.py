@@ -7,23 +7,27 @@ these two follow the policy as it was when the run began.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from becalm.actions.handover import Application, Begun, Cut, Discovered, FreezeRecord, Ports
+from becalm.airflow.connections import variable
 from becalm.airflow.failures import airflow_failures, demand_moved, pod_failures, say
 from becalm.airflow.form import read_form, trigger_of
 from becalm.airflow.handed import DISCOVERED, EXPORTED, GROUP, POLICY, RETURN, VERDICT, Handed
 from becalm.airflow.task import ApplicationOperator, BecalmOperator, demand, go_on
-from becalm.errors import MoverFailed, PermanentError, PolicyError
+from becalm.errors import BecalmError, MoverFailed, PermanentError, PolicyError
 from becalm.model import MoverResult, MoverSpec, Payload, from_payload, payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow.sdk import Context
+
+    from becalm.policy.spec import ProtectionPolicy
 
 
 class BeginOperator(BecalmOperator):
@@ -61,9 +65,24 @@ class DiscoverOperator(BecalmOperator):
 
         begun = demand(handed.begun())
         policy = self.load_policy(begun)
-        discovered: Discovered = discover.execute(policy, self.open_ports(policy))
+        ports = self.open_ports(policy)
+        discovered: Discovered = discover.execute(policy, ports)
         handed.push(DISCOVERED, payload(discovered))
+        self._tell(policy, discovered, ports)
         return [payload(application) for application in discovered.applications]
+
+    def _tell(self, policy: ProtectionPolicy, discovered: Discovered, ports: Ports) -> None:
+        """Write into the log what `becalm plan` says. What it cannot say stops no backup."""
+        from becalm.actions import outlook  # noqa: PLC0415  (a parse imports no engine)
+        from becalm.policy.environments import load_beside  # noqa: PLC0415  (as above)
+
+        named = variable("BECALM_ENVIRONMENTS")
+        try:
+            limits = load_beside(Path(self.policy_file), named=Path(named) if named else None).limits(policy.spec.environment)
+            for sentence in outlook.sentences(outlook.execute(policy, ports, limits=limits, discovered=discovered)):
+                say(sentence)
+        except BecalmError as error:
+            say(f"what this run will do could not be told: {error}")
 
 
 class QuiesceOperator(ApplicationOperator):

@@ -51,6 +51,8 @@ MANNERS: dict[str, Manner] = {
     "commit": Manner(retries=3, delay=timedelta(seconds=15), timeout=timedelta(hours=4)),
     "prune": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=2)),
     "finish": Manner(retries=3, delay=timedelta(seconds=10), timeout=timedelta(hours=1), pool=THAW_POOL, priority=900),
+    # The next tick comes in minutes: a second try would only hold up what is due now.
+    "reap": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=30), pool=THAW_POOL, priority=800),
     "plan": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=30)),
     "restore": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),
     "verify": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=4)),

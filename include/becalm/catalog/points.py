@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Pin", "as_of", "find", "last_good", "parse", "pin", "pins", "points", "tags_of", "unpin"]
 
 COMPLETE, PARTIAL = "complete", "partial"
+ANOMALY = "lost-files"
 LATEST = "latest"
 SHORTEST_ID = 4
 """Digits of an id that a person must write: fewer are more likely a slip of the pen."""
@@ -49,6 +50,8 @@ def tags_of(point: RecoveryPoint) -> tuple[str, ...]:
     ]
     if point.slot is not None:
         tags += [f"slot={format_time(point.slot)}", f"late={format_duration(point.late)}"]
+    if point.anomalous:
+        tags.append(f"anomaly={ANOMALY}")
     if point.salvaged:
         tags.append(f"salvaged={point.salvaged}")
     return tuple(tags)
@@ -76,6 +79,7 @@ def parse(snapshot_id: str, doc: SnapshotDoc) -> RecoveryPoint | None:
         consistency=Consistency.APPLICATION if said.get("consistency") == Consistency.APPLICATION else Consistency.CRASH,
         complete=said["verdict"] == COMPLETE and not said.get("salvaged"),
         size_bytes=doc.summary.total_bytes_processed if doc.summary else None,
+        anomalous="anomaly" in said,
         salvaged=said.get("salvaged", ""),
     )
 
@@ -105,7 +109,7 @@ def points(repository: Repository, policy: str, *, protection: bool = False) -> 
 
 
 def last_good(points: Sequence[RecoveryPoint]) -> RecoveryPoint | None:
-    """Return the newest complete point, or nothing."""
+    """Return the newest good point, or nothing: complete, and without an anomaly."""
     return max((point for point in points if point.good), key=_by_cut, default=None)
 
 
@@ -154,7 +158,7 @@ def _there(points: Sequence[RecoveryPoint]) -> str:
     if not points:
         return "the policy has no recovery point at this target"
     newest = sorted(points, key=_by_cut, reverse=True)
-    shown = ", ".join(f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else ' (partial)'}" for point in newest[:_SHOWN])
+    shown = ", ".join(f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else ' (anomalous)' if point.complete else ' (partial)'}" for point in newest[:_SHOWN])
     rest = f" and {len(points) - _SHOWN} more, the oldest of {format_time(newest[-1].cut)}" if len(points) > _SHOWN else ""
     return f"there is {shown}{rest}"
 

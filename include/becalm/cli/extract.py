@@ -50,7 +50,7 @@ def extract(
     Each path comes into the folder under its own last name.
     """
     place, _ = find_place(policy, target=target, name=name, password=password, whole=True)
-    repository = open_repository(place.store, place.password)
+    repository = open_repository(place.store, place.password, few=bool(paths))
     found = choose(repository, place.policy, point, now=SystemClock().now())
     wanted = selected(repository, found.tree, paths or [])
     prepare(to, resume=resume)

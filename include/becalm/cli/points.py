@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.table import Table
 
+from becalm.actions.certificates import SOON
 from becalm.catalog import points as catalog
 from becalm.catalog.adoption import POLICY as ADOPTED
 from becalm.catalog.adoption import adopted, is_hexadecimal
 from becalm.cli.adopt import adopted_table, describe, show_adopted
 from becalm.cli.console import console, human_bytes, print_json
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
-from becalm.clock import SystemClock, format_time
+from becalm.clock import SystemClock, format_time, parse_time
 from becalm.model import RecoveryPoint, payload
 from becalm.policy.units import format_duration
 from becalm.repository.format import NodeType
@@ -68,7 +69,7 @@ def points(
             format_time(point.cut)[:19] + "Z",
             format_time(point.slot) if point.slot else "-",
             str(point.late).split(".")[0] if point.late else "-",
-            "complete" if point.complete else f"salvaged from {point.salvaged[:8]}" if point.salvaged else "partial",
+            _state(point),
             str(point.consistency),
             kept or "-",
         )
@@ -76,13 +77,22 @@ def points(
     console.print(_age(found, objective, place.store.now()))
 
 
+def _state(point: RecoveryPoint) -> str:
+    """Say in a word or two what a point is worth."""
+    if point.salvaged:
+        return f"salvaged from {point.salvaged[:8]}"
+    if not point.complete:
+        return "partial"
+    return "anomalous" if point.anomalous else "complete"
+
+
 def _age(found: list[RecoveryPoint], objective: timedelta | None, now: datetime) -> str:
     """Say how old the last good point is, and whether the policy's objective allows that."""
     last = catalog.last_good(found)
     if last is None:
-        return "there is no complete recovery point"
+        return "there is no good recovery point"
     age = now - last.cut
-    said = f"the last complete point is {format_duration(timedelta(seconds=max(1, int(age.total_seconds()))))} old"
+    said = f"the last good point is {format_duration(timedelta(seconds=max(1, int(age.total_seconds()))))} old"
     return (
         said if objective is None else f"{said}; the objective of {format_duration(objective)} is {'met' if age <= objective else 'missed'}"
     )
@@ -131,19 +141,33 @@ def show(  # noqa: PLR0917  (typer reads the options from the signature)
         ("revision", f"{found.revision} of cluster {found.cluster}"),
         ("slot", format_time(found.slot) if found.slot else "none: made by hand"),
         ("consistency", f"{found.consistency} {'; '.join(description['consistency']['reasons'])}".strip()),
-        ("state", "complete" if found.complete else "partial"),
+        ("state", _state(found)),
         ("objects", str(counts["objects"])),
         *(
             ("volume", f"{v['volume']['namespace']}/{v['volume']['claim']}: {v['files']} files, {human_bytes(v['bytes_total'])}")
             for v in description["volumes"]
         ),
+        *(("certificate", _certificate(one)) for one in description.get("certificates", ())),
         *(("missing", f"{f['where']}: {f['message']}") for f in description["missing"]),
+        *(("anomaly", f"{f['where']}: {f['message']}") for f in description.get("anomalies", ())),
+        *(("warning", f"{f['where']}: {f['message']}") for f in description.get("warnings", ())),
         *(("left out", f"{e['what']} by {e['by']}" + (f": {e['because']}" if e["because"] else "")) for e in description["excluded"]),
         *(("object", path) for path in listed),
     ]
     for left, right in rows:
         table.add_row(left, right)
     console.print(table, markup=False)
+
+
+def _certificate(told: dict[str, Any]) -> str:
+    """Say what a point knows of one certificate, and whether it would still hold where it is restored."""
+    names = ", ".join(told.get("names") or ()) or told.get("subject") or ""
+    if not told.get("not_after"):
+        return f"{told['where']}: {told.get('problem') or 'it does not say until when it holds'}"
+    ends = parse_time(told["not_after"])
+    left = ends - SystemClock().now()
+    warning = "; WARNING: it has expired" if left <= timedelta(0) else f"; WARNING: {left.days} days are left" if left < SOON else ""
+    return f"{told['where']}: {names}, until {format_time(ends)[:10]}{warning}"
 
 
 def pin(  # noqa: PLR0917  (typer reads the options from the signature)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from becalm.cli.limits import limits_for
 from becalm.errors import PolicyError, exit_code
-from becalm.policy import load
+from becalm.policy import environments, load
 from becalm.policy.select import explain
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def sample() -> None:
 
 
 def _read(paths: list[Path]) -> dict[Path, ProtectionPolicy | PolicyError]:
-    """Read files and folders together, so that a name used twice among them is noticed."""
+    """Read files and folders together, so that a name used twice among them is noticed, and hold each against its environment's limits."""
     broken: dict[Path, ProtectionPolicy | PolicyError] = {}
     files: list[Path] = []
     for path in paths:
@@ -59,7 +60,20 @@ def _read(paths: list[Path]) -> dict[Path, ProtectionPolicy | PolicyError]:
             files += list(load.load_folder(path)) if path.is_dir() else [path]
         except PolicyError as error:
             broken[path] = error
-    return {**load.load_files(list(dict.fromkeys(files))), **broken}
+    found = load.load_files(list(dict.fromkeys(files)))
+    return {**{file: _within_limits(file, answer) for file, answer in found.items()}, **broken}
+
+
+def _within_limits(file: Path, answer: ProtectionPolicy | PolicyError) -> ProtectionPolicy | PolicyError:
+    """Return the policy, or what it lacks in its environment."""
+    if isinstance(answer, PolicyError):
+        return answer
+    try:
+        limits = limits_for(file).limits(answer.spec.environment)
+    except PolicyError as error:
+        return error
+    found = environments.judge(answer, limits)
+    return PolicyError("the policy does not keep to the limits of its environment", where=str(file), findings=found) if found else answer
 
 
 def _say(file: Path, answer: ProtectionPolicy | PolicyError, *, explained: bool) -> None:

@@ -74,6 +74,8 @@ def _print(outcome: pipeline.Outcome) -> None:
         table.add_row(name, value)
     for finding in committed.missing:
         table.add_row("missing", str(finding))
+    for finding in committed.anomalies:
+        table.add_row("anomaly", str(finding))
     if outcome.pruned:
         table.add_row("retention", f"{outcome.pruned.kept} kept, {len(outcome.pruned.forgotten)} forgotten")
         if outcome.pruned.deleted:

@@ -25,11 +25,13 @@ class _Verb:
 
 _VERBS = {
     "init": _Verb("init", "init"),
+    "plan": _Verb("plan", "plan"),
     "run": _Verb("protect", "run"),
     "points": _Verb("points", "points"),
     "show": _Verb("points", "show"),
     "pin": _Verb("points", "pin"),
     "unpin": _Verb("points", "unpin"),
+    "reap": _Verb("reap", "reap"),
     "prune": _Verb("prune", "prune"),
     "forget": _Verb("prune", "forget"),
     "adopt": _Verb("adopt", "adopt"),

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from becalm.model import Manifest, MoverResult, MoverSpec
 
@@ -23,6 +23,8 @@ ROLE_RESTORE = "restore"
 """What a restore makes. It holds no lease, so what clears up after dead runs must not take it for one of theirs."""
 ANNOTATION_VOLUME = "becalm.dev/volume"
 ANNOTATION_RESTORED_FROM = "becalm.dev/restored-from"
+ANNOTATION_EXPIRES = "becalm.dev/expires"
+"""Until when the restore that made an object surely lives; it renews that while it is at work."""
 HOOK_ANNOTATION = "quiesce.becalm.dev/"
 
 
@@ -170,9 +172,21 @@ class Cluster(Protocol):
         """Yield events from a revision on, until the time is over. Raises: RevisionGone."""
 
     def exec(
-        self, namespace: str, pod: str, *, container: str, command: Sequence[str], stdin: bytes = b"", timeout_seconds: float = 30
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        timeout_seconds: float = 30,
+        out: Callable[[bytes], object] | None = None,
     ) -> ExecResult:
-        """Run a command in a running container; no shell is added. Raises: NotFound (no such pod or container, or not running)."""
+        """Run a command in a running container; no shell is added. Raises: NotFound (no such pod or container, or not running).
+
+        With `out`, standard output goes there in pieces, as it comes, and none of it is kept: it may be larger than memory. The command waits
+        while `out` does; where `out` raises, the exit code is unknown. Without it a few megabytes are kept, and what was dropped is said.
+        """
 
     def logs(self, namespace: str, pod: str, *, container: str = "", follow: bool = False) -> Iterator[bytes]:
         """Yield the lines of a container's log, without their ends."""

@@ -80,6 +80,8 @@ class Conversation:
     stdin: bytes
     keep_bytes: int
     """How much of each output stream is kept; what comes beyond it is read and dropped."""
+    out: Callable[[bytes], object] | None = None
+    """Where standard output goes instead of being kept."""
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     dropped_bytes: int = 0
@@ -172,7 +174,9 @@ class Conversation:
 
     def _take(self, message: bytes) -> None:
         channel, data = message[:1], message[1:]
-        if channel == bytes([STDOUT]):
+        if channel == bytes([STDOUT]) and self.out is not None:
+            self.out(data)
+        elif channel == bytes([STDOUT]):
             self._keep(self.stdout, data)
         elif channel == bytes([STDERR]):
             self._keep(self.stderr, data)

@@ -35,7 +35,7 @@ Kinds = list[Kind]
 
 CONNECTIONS = 32
 """How many threads may speak to the API server at once without a handshake each."""
-EXEC_KEEP_BYTES = 64 * 1024 * 1024
+EXEC_KEEP_BYTES = 4 * 1024 * 1024
 
 
 def open_cluster(
@@ -198,13 +198,21 @@ class ClientCluster:
         return self._lines(request, silence_seconds=None if follow else self._read_seconds)
 
     def exec(
-        self, namespace: str, pod: str, *, container: str, command: Sequence[str], stdin: bytes = b"", timeout_seconds: float = 30
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        timeout_seconds: float = 30,
+        out: Callable[[bytes], object] | None = None,
     ) -> ExecResult:
         """Run a command, and come back when the time is over whatever happens."""
         self._must_run(namespace, pod, container=container)
         request = urls.executing(namespace, pod, container=container, command=command, stdin=bool(stdin))
         headers = self._headers(request)
-        talk = Conversation(lambda: self._websocket(request, headers, timeout_seconds), stdin=stdin, keep_bytes=EXEC_KEEP_BYTES)
+        talk = Conversation(lambda: self._websocket(request, headers, timeout_seconds), stdin=stdin, keep_bytes=EXEC_KEEP_BYTES, out=out)
         if not talk.hold(timeout_seconds):
             return ExecResult(stdout=bytes(talk.stdout), stderr=bytes(talk.stderr), exit_code=None)
         if not talk.opened and talk.failure is not None:

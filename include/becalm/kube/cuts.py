@@ -7,14 +7,15 @@ It asks again in short steps instead of watching: the account that cuts may list
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from becalm.clock import Deadline, parse_time
+from becalm.clock import Deadline
 from becalm.errors import AccessDenied, AlreadyExists, ClusterUnavailable, CutFailed, NotFound, Throttled
 from becalm.kube.base import LABEL_RUN, Verb
+from becalm.kube.groups import look_at_groups
 from becalm.kube.kinds import SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.snapshot_facts import SnapshotFacts, complaint, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,32 +30,6 @@ SLOW_SECONDS = 0.25
 PATIENCE_SECONDS = 5.0
 """How long one looks often: a cut is a matter of a moment, or of a slow storage."""
 REPLACE_SECONDS = 10.0
-PASSING_ERRORS = ("the object has been modified", "please apply your changes to the latest version")
-"""The snapshot controller meets its own updates and reports that; it tries again by itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotFacts:
-    """What is known of the snapshot of one volume. An error is a fact too: one volume that fails does not stop the others."""
-
-    volume: VolumeRef
-    name: str
-    uid: str = ""
-    run: str = ""
-    """The key of the run that asked for it, as its label says."""
-    snapshot_class: str = ""
-    content: str = ""
-    handle: str = ""
-    """The storage's own name for it."""
-    driver: str = ""
-    created: datetime | None = None
-    """The instant of the cut, by the storage's clock."""
-    ready: bool = False
-    restore_bytes: int = 0
-    """The size that a volume made from it needs at least; nothing where it is not known yet."""
-    adopted: bool = False
-    """It stood there before this try: its cut may be older than the present freeze."""
-    error: str = ""
 
 
 def start_cut(
@@ -116,40 +91,12 @@ def cut(
     return facts
 
 
-def read(snapshot: Manifest, content: Manifest | None, facts: SnapshotFacts) -> SnapshotFacts:
-    """Read the status of a snapshot and of its content. Pure. The content knows first, and to the nanosecond."""
-    status, inner = snapshot.get("status") or {}, (content or {}).get("status") or {}
-    moment = inner.get("creationTime")
-    created = _from_nanoseconds(moment) if isinstance(moment, int) else _time(status.get("creationTime"))
-    error = _error(status) or _error(inner)
-    return replace(
-        facts,
-        content=status.get("boundVolumeSnapshotContentName") or "",
-        handle=inner.get("snapshotHandle") or "",
-        driver=((content or {}).get("spec") or {}).get("driver") or "",
-        created=created,
-        ready=bool(status.get("readyToUse")),
-        restore_bytes=int(inner.get("restoreSize") or 0) or quantity(status.get("restoreSize")),
-        error="" if created else error,
-    )
-
-
-def quantity(text: object) -> int:
-    """Read a Kubernetes quantity of bytes: `10Gi`, `5G`, `1024`. Nothing, or what is none, is zero."""
-    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-    word = str(text or "0")
-    unit = next((unit for unit in units if word.endswith(unit)), "")
-    try:
-        return int(float(word.removesuffix(unit)) * units.get(unit, 1))
-    except ValueError:
-        return 0
-
-
 def _look(cluster: Cluster, pending: Sequence[SnapshotFacts]) -> list[SnapshotFacts]:
-    """Read the pending snapshots, one LIST per namespace however many there are."""
-    looked: list[SnapshotFacts] = []
-    for namespace in sorted({item.volume.namespace for item in pending}):
-        asked = [item for item in pending if item.volume.namespace == namespace]
+    """Read the pending snapshots, one LIST per namespace however many there are; a group is read by itself."""
+    looked = look_at_groups(cluster, [item for item in pending if item.group])
+    single = [item for item in pending if not item.group]
+    for namespace in sorted({item.volume.namespace for item in single}):
+        asked = [item for item in single if item.volume.namespace == namespace]
         runs = {item.run for item in asked}
         labels = f"{LABEL_RUN} in ({','.join(sorted(runs))})" if all(runs) else ""
         present = {entry["metadata"]["name"]: entry for entry in cluster.list(SNAPSHOT, namespace=namespace, labels=labels)}
@@ -180,7 +127,7 @@ def _adopt(cluster: Cluster, clock: Clock, wanted: Manifest) -> tuple[Manifest, 
         )
     status = found.get("status") or {}
     going = bool(found["metadata"].get("deletionTimestamp"))
-    if not going and (status.get("creationTime") or not _error(status)):
+    if not going and (status.get("creationTime") or not complaint(status)):
         return found, True
     cluster.delete(SNAPSHOT, name, namespace=namespace, uid=found["metadata"]["uid"])
     deadline = Deadline(clock, REPLACE_SECONDS)
@@ -196,21 +143,3 @@ def _adopt(cluster: Cluster, clock: Clock, wanted: Manifest) -> tuple[Manifest, 
 def _failed(facts: SnapshotFacts, reason: str) -> SnapshotFacts:
     """Add the reason where there is neither a cut nor a reason yet."""
     return facts if facts.created or facts.error else replace(facts, error=reason)
-
-
-def _error(status: Mapping[str, Any]) -> str:
-    """Return the storage's complaint, unless it is one of those that pass by themselves."""
-    error = status.get("error")
-    if not error:
-        return ""
-    message = str(error.get("message") or "the storage gives no reason")
-    return "" if any(passing in message for passing in PASSING_ERRORS) else message
-
-
-def _time(text: str | None) -> datetime | None:
-    return parse_time(text) if text else None
-
-
-def _from_nanoseconds(moment: int) -> datetime:
-    whole, rest = divmod(moment, 10**9)
-    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest // 1000)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from becalm.errors import ClusterUnavailable, Throttled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from becalm.clock import Clock
     from becalm.kube.base import Cluster
@@ -60,14 +60,15 @@ def run(
     command: Sequence[str],
     timeout_seconds: float,
     stdin: bytes = b"",
+    out: Callable[[bytes], object] | None = None,
 ) -> Outcome:
-    """Run a command and say what is known of it; never later than its time allows.
+    """Run a command and say what is known of it; never later than its time allows. With `out`, standard output goes there as it comes.
 
     Raises: NotFound (no such container, or it does not run) and AccessDenied: then the command was certainly not started.
     """
     asked, began = clock.now(), clock.monotonic()
     try:
-        result = cluster.exec(namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds)
+        result = cluster.exec(namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds, out=out)
     except (ClusterUnavailable, Throttled) as error:
         return Outcome(end=End.UNKNOWN, reason=str(error), asked=asked, answered=clock.now())
     stdout, stderr = _capped(result.stdout), _capped(result.stderr)

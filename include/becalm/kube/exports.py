@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from becalm.clock import Deadline
 from becalm.errors import AlreadyExists, CutFailed
 from becalm.kube.base import ANNOTATION_VOLUME, LABEL_RUN, Kind, Verb
-from becalm.kube.cuts import quantity
 from becalm.kube.kinds import CLAIM, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.snapshot_facts import quantity
 from becalm.model import VolumeMode, VolumeRef
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from becalm.clock import Deadline
 from becalm.errors import AccessDenied, Conflict, NotFound
 from becalm.kube.base import LABEL_MANAGED, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, Kind, Verb
-from becalm.kube.kinds import CLAIM, POD, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.kinds import CLAIM, GROUP_SNAPSHOT, POD, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.model import ResourceRef
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def discard(
 ) -> tuple[ResourceRef, ...]:
     """Delete the pods, claims, snapshots and contents of a run in Becalm's namespace, then its pods and snapshots in those of the applications.
 
-    A mover that reads a volume live runs beside the application. Idempotent; what is not there is fine. Without application
+    A mover that reads a volume live runs beside the application. The snapshots that a group is made of go with the group. Idempotent; what is not there is fine. Without application
     namespaces all are searched. Returns what is still there when the time is
     over: a next sweep finds it again. Raises: AccessDenied (of a list), and what is transient.
     """
@@ -43,7 +43,7 @@ def discard(
         raise ValueError("a run has a key: without one this would mean the objects of all runs")
     places: list[tuple[Kind, str | None]] = [(POD, namespace), (CLAIM, namespace), (SNAPSHOT, namespace), (SNAPSHOT_CONTENT, None)]
     elsewhere: Sequence[str | None] = [None] if application_namespaces is None else list(dict.fromkeys(application_namespaces))
-    places += [(kind, one) for kind in (POD, SNAPSHOT) for one in elsewhere]
+    places += [(kind, one) for kind in (POD, SNAPSHOT, GROUP_SNAPSHOT) for one in elsewhere]
     left: dict[ResourceRef, None] = {}
     for kind, place in places:
         for found in _of_run(cluster, kind, run, namespace=place):

@@ -77,7 +77,7 @@ def left_out(manifest: Manifest, *, services: Collection[str] = ()) -> str | Non
         return "a temporary object of Becalm"
     if metadata.get("deletionTimestamp"):
         return "it was being deleted"
-    owner = _controller(metadata)
+    owner = controller_of(metadata)
     if owner and owner in MADE_AGAIN.get(kind, ()):
         return f"its {owner.partition('.')[0]} makes it again"
     by_kind = _BY_KIND.get(kind)
@@ -88,8 +88,40 @@ def left_out(manifest: Manifest, *, services: Collection[str] = ()) -> str | Non
     return None
 
 
-def _controller(metadata: Manifest) -> str:
-    """Return the kind of the owner that controls an object, or nothing."""
+def made_again(manifest: Manifest, resource: str) -> str:
+    """Say why a capture needs not hold an object, because its controller makes it again; nothing where it holds what no other object does.
+
+    What keeps the past stays in: a ReplicaSet without replicas and a ControllerRevision are what a rollout is undone to.
+    """
+    match resource:
+        case "pods":
+            owner = controller_of(child(manifest, "metadata"))
+            return f"its {owner.partition('.')[0]} makes it again" if owner else _mirror(manifest)
+        case "replicasets" if not child(manifest, "spec").get("replicas"):
+            return ""
+        case "replicasets" | "jobs":
+            kind, owner = group_kind(manifest), controller_of(child(manifest, "metadata"))
+            return f"its {owner.partition('.')[0]} makes it again" if owner and owner in MADE_AGAIN.get(kind, ()) else ""
+        case "endpointslices":
+            return _slice(manifest, "") or ""
+        case "endpoints":
+            labels = child(manifest, "metadata", "labels")
+            return "a controller makes it for its Service" if "endpoints.kubernetes.io/managed-by" in labels else ""
+        case _:
+            return ""
+
+
+MAY_BE_MADE_AGAIN = frozenset({"pods", "replicasets", "jobs", "endpointslices", "endpoints"})
+"""The resources that `made_again` has an answer for."""
+
+
+def _mirror(manifest: Manifest) -> str:
+    mirrored = "kubernetes.io/config.mirror" in child(manifest, "metadata", "annotations")
+    return "the kubelet of a node runs it from a file" if mirrored else ""
+
+
+def controller_of(metadata: Manifest) -> str:
+    """Return the kind of the owner that controls an object, as `Deployment.apps`, or nothing."""
     for owner in children({"metadata": metadata}, "metadata", "ownerReferences"):
         if owner.get("controller"):
             return group_kind(owner)
@@ -100,9 +132,7 @@ def _pod(manifest: Manifest, owner: str) -> str | None:
     phase = str(child(manifest, "status").get("phase"))
     if owner:
         return f"its {owner.partition('.')[0]} makes it again"
-    if "kubernetes.io/config.mirror" in child(manifest, "metadata", "annotations"):
-        return "the kubelet of a node runs it from a file"
-    return "it had ended" if phase in {"Succeeded", "Failed"} else None
+    return _mirror(manifest) or ("it had ended" if phase in {"Succeeded", "Failed"} else None)
 
 
 def _job(manifest: Manifest, _owner: str) -> str | None:

@@ -128,10 +128,20 @@ class RetryingCluster:
         )
 
     def exec(
-        self, namespace: str, pod: str, *, container: str, command: Sequence[str], stdin: bytes = b"", timeout_seconds: float = 30
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        timeout_seconds: float = 30,
+        out: Callable[[bytes], object] | None = None,
     ) -> ExecResult:
         """Pass through: a command may have run although no reply came."""
-        return self._cluster.exec(namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds)
+        return self._cluster.exec(
+            namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds, out=out
+        )
 
     def logs(self, namespace: str, pod: str, *, container: str = "", follow: bool = False) -> Iterator[bytes]:
         """Pass through."""

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -30,13 +30,16 @@ from becalm.repository.node import decode_node, encode_node
 from becalm.repository.progress import Progress
 from becalm.repository.reader import Repository, open_repository
 from becalm.repository.retain import Term
+from becalm.repository.scouts import sent_out
 from becalm.repository.writer import Writer
 from becalm.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from types import FrameType
 
+    from becalm.repository.scouts import Scouts
     from becalm.storage.base import ObjectStore
 
 PASSWORD = "password"  # noqa: S105  (the name of a file)
@@ -178,16 +181,26 @@ def _move(given: Environment, store: ObjectStore, result: MoverResult, *, out: T
     spec = given.spec
     if PASSWORD not in given.secrets:
         raise UsageError("the repository's password is not among the credentials", hint=f"the mover's Secret needs the key {PASSWORD!r}")
-    repository = open_repository(store, given.secrets[PASSWORD])
     progress = Progress()
-    with _Watch(spec, store, progress, out=out):
-        if spec.direction is Direction.BACK_UP:
-            with locks.shared(repository, who=spec.run, clock=clock, leased=bool(spec.epoch), still=progress.check):
-                return _back_up(given, repository, result, progress, clock)
-        return _restore(given, repository, result, progress)
+    with _sent_out(given) as scouts:
+        repository = open_repository(store, given.secrets[PASSWORD])
+        with _Watch(spec, store, progress, out=out):
+            if spec.direction is Direction.BACK_UP:
+                with locks.shared(repository, who=spec.run, clock=clock, leased=bool(spec.epoch), still=progress.check):
+                    return _back_up(given, repository, result, progress, clock, scouts=scouts)
+            return _restore(given, repository, result, progress)
 
 
-def _back_up(given: Environment, repository: Repository, result: MoverResult, progress: Progress, clock: Clock) -> MoverResult:
+def _sent_out(given: Environment) -> AbstractContextManager[Scouts | None]:
+    """Send scouts ahead where there is a tree that the volume can be held beside: they list it while the repository opens."""
+    spec = given.spec
+    beside = spec.direction is Direction.BACK_UP and spec.mode is not VolumeMode.BLOCK and bool(spec.parent) and spec.stable_inodes
+    return sent_out(given.volume) if beside else nullcontext()
+
+
+def _back_up(
+    given: Environment, repository: Repository, result: MoverResult, progress: Progress, clock: Clock, *, scouts: Scouts | None
+) -> MoverResult:
     spec = given.spec
     until = Term.of(repository.store.now(), spec.lock_days).at_writing if spec.lock_days else None
     with Writer(repository, retain_until=until) as writer:
@@ -195,7 +208,13 @@ def _back_up(given: Environment, repository: Repository, result: MoverResult, pr
             written = back_up_device(writer, given.volume, progress=progress)
         else:
             written = back_up_directory(
-                repository, writer, given.volume, parent_tree=spec.parent, stable_inodes=spec.stable_inodes, progress=progress
+                repository,
+                writer,
+                given.volume,
+                parent_tree=spec.parent,
+                stable_inodes=spec.stable_inodes,
+                progress=progress,
+                scouts=scouts,
             )
     _demand_lease(spec, repository.store, clock)
     return replace(

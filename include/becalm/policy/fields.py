@@ -196,14 +196,23 @@ UserName = Annotated[
         "write the user's name as the container knows it, such as postgres",
     ),
 ]
-BlueprintName = Annotated[
+ContainerPath = Annotated[
     str,
     _matching(
-        r"[a-z][a-z0-9_-]{0,39}",
-        "this cannot be the name of a blueprint",
-        "write the name in lower case, or use command: {freeze: […], thaw: […]}",
+        r"/(?!.*(?:^|/)\.\.(?:/|$))[^\x00-\x1f\x7f]{0,1000}",
+        "this is not an absolute path in a container",
+        "write a path such as /var/lib/data, without .. in it",
     ),
 ]
+Word = Annotated[
+    str,
+    _matching(
+        r"[^\x00-\x20\x7f-][^\x00-\x1f\x7f]{0,250}",
+        "this cannot be a name or an address",
+        "write one line of text that does not begin with a dash",
+    ),
+]
+Port = Annotated[int, Shown("number"), Field(ge=1, le=65_535)]
 Argument = Annotated[
     str,
     Field(max_length=65_536),

@@ -174,8 +174,13 @@ def _inside(annotation: Any) -> list[Any]:
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the section that a value, or an item of a list, is."""
-    return next((plain for plain in _inside(annotation) if isinstance(plain, type) and issubclass(plain, BaseModel)), None)
+    """Return the section that a value, or an item of a list, is; the first, where it may be one of several."""
+    return next(iter(sections_in(annotation)), None)
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return all sections that a value, or an item of a list, may be."""
+    return [plain for plain in _inside(annotation) if isinstance(plain, type) and issubclass(plain, BaseModel)]
 
 
 def allowed(field: FieldInfo | None) -> list[str]:

@@ -6,12 +6,15 @@ Part of `spec`, which passes its names on.
 from __future__ import annotations
 
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from becalm.policy.fields import BlueprintName, Command, ContainerName, Duration, LabelText, NamespacePattern, PodName, UserName, refuse
+from becalm.policy.blueprints import PARAMETERS, AnyParameters, BlueprintName
+from becalm.policy.fields import Command, ContainerName, Duration, LabelText, NamespacePattern, PodName, UserName, refuse
+from becalm.policy.problems import quoted
 from becalm.policy.section import Section
 from becalm.policy.units import format_duration
 
@@ -61,19 +64,49 @@ class HookCommand(Section):
     user: UserName | None = Field(default=None, description="The user to run as, if it is not the container's own.")
 
 
+def read_parameters(use: BlueprintName, given: object) -> AnyParameters:
+    """Read what a blueprint is told. Raises ValidationError, and our own error for a key that the blueprint does not know."""
+    model = PARAMETERS[use]
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    unknown = [str(key) for key in given if key not in keys] if isinstance(given, dict) else []
+    if unknown:
+        near = get_close_matches(unknown[0], keys, n=1)
+        raise refuse(
+            f"the blueprint {use} has no parameter {quoted(unknown[0])}",
+            f"write {near[0]}" if near else "remove it, or write one of: " + ", ".join(keys),
+        )
+    return given if isinstance(given, model) else model.model_validate(given)
+
+
 class Hook(Section):
     """How one kind of application is stilled."""
 
     select: HookSelect = Field(description="In which pods it runs.")
     use: BlueprintName | None = Field(default=None, description="The name of a blueprint. Either this or `command`.")
+    parameters: AnyParameters | None = Field(
+        default=None, alias="with", validate_default=True, description="What the blueprint is told. Each key has a default."
+    )
     command: HookCommand | None = Field(default=None, validate_default=True, description="Commands of your own. Either this or `use`.")
     timeout: Duration | None = Field(default=None, description="How long this hook may take, at most `quiesce.timeout`; that, if left out.")
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _fits_the_blueprint(cls, given: object, info: ValidationInfo) -> object:
+        """Read the parameters by the blueprint's own model; its defaults where none are given."""
+        use: BlueprintName | None = info.data.get("use")
+        if use is None:
+            if given is not None and "use" in info.data:
+                raise refuse("these are parameters, and no blueprint is named", "write use: and the name of a blueprint, or remove them")
+            return None
+        return read_parameters(use, given if given is not None else {})
 
     @field_validator("command")
     @classmethod
     def _does_one_thing(cls, command: HookCommand | None, info: ValidationInfo) -> HookCommand | None:
         if "use" in info.data and (info.data["use"] is None) == (command is None):
-            raise refuse("it must be said what the hook does, and in one way", "write command: {freeze: […], thaw: […]}")
+            raise refuse(
+                "it must be said what the hook does, and in one way", "write use: and a blueprint, or command: {freeze: […], thaw: […]}"
+            )
         return command
 
 

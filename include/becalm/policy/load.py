@@ -23,11 +23,12 @@ NOT_YET: tuple[tuple[str, ...], ...] = (
     ("spec", "infrastructure"),
     ("spec", "drill"),
     ("spec", "drift"),
-    ("spec", "quiesce", "hooks", "*", "use"),
 )
 """What a policy can say and this version does not carry out. A policy is never half followed in silence."""
 
 SUFFIXES = (".yaml", ".yml")
+NO_POLICIES = frozenset({"environments.yaml"})
+"""Files beside policies that say something else (`environments`)."""
 
 
 def load(text: str | bytes, *, source: str) -> ProtectionPolicy:
@@ -72,12 +73,16 @@ def load_folder(path: Path) -> dict[Path, ProtectionPolicy | PolicyError]:
     Files whose name begins with a dot are passed over. Two files with the same policy name are both bad.
     """
     try:
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and _may_be_policy(file.name))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name cannot be used"
         finding = PolicyFinding(path="file", problem=f"the folder cannot be read: {reason}", remedy="name the folder with the policies")
         raise _refused(str(path), [finding]) from error
     return load_files(files)
+
+
+def _may_be_policy(name: str) -> bool:
+    return not name.startswith(".") and name not in NO_POLICIES
 
 
 def load_files(files: list[Path]) -> dict[Path, ProtectionPolicy | PolicyError]:
@@ -119,7 +124,7 @@ def _not_carried_out(read: document.Document) -> list[PolicyFinding]:
         PolicyFinding(
             path=document.dotted(path),
             problem=findings.at_line("not carried out by this version", read.line(path)),
-            remedy="remove the section" if path[-1] != "use" else "write command instead",
+            remedy="remove the section",
         )
         for pattern in NOT_YET
         for path in _present(read.value, pattern, ())

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic import BaseModel
 
+from becalm.policy.blueprints import PARAMETERS
 from becalm.policy.fields import Shown
-from becalm.policy.findings import section_in
+from becalm.policy.findings import sections_in
 from becalm.policy.load import NOT_YET
 from becalm.policy.sample import SAMPLE
 from becalm.policy.spec import ProtectionPolicy
@@ -61,15 +62,21 @@ def _sections(section: type[BaseModel], path: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = field.alias or name
         here = f"{path}.{key}" if path else key
-        inner, value = section_in(field.annotation), _value(field)
+        value = _value(field)
         rows.append(f"| `{key}` | {value} | {_default(field)} | {_meaning(field, here)} |")
-        if inner is not None and not _not_yet(here):
-            below.append((inner, f"{here}[]" if value.startswith("list") else here))
-    title = f"`{path}`" if path else "The file"
+        if not _not_yet(here):
+            below += [(inner, f"{here}[]" if value.startswith("list") else here) for inner in sections_in(field.annotation)]
+    title = (f"`{path}`" if path else "The file") + _of_blueprints(section)
     intro = (section.__doc__ or "").strip()
     yield f"## {title}\n\n{intro}\n\n" + "\n".join(rows) + "\n"
     for inner, here in below:
         yield from _sections(inner, here)
+
+
+def _of_blueprints(section: type[BaseModel]) -> str:
+    """Say whose parameters a section holds, where it does."""
+    names = [f"`{name}`" for name, model in PARAMETERS.items() if model is section]
+    return " of " + " and ".join(names) if names else ""
 
 
 def _not_yet(path: str) -> bool:
@@ -86,7 +93,7 @@ def _named(annotation: Any) -> str:
     if origin is Annotated:
         return next((item.text for item in arguments[1:] if isinstance(item, Shown)), None) or _named(arguments[0])
     if origin in (Union, UnionType):
-        return " or ".join(_named(part) for part in arguments if part is not NoneType)
+        return " or ".join(dict.fromkeys(_named(part) for part in arguments if part is not NoneType))
     if origin is tuple:
         return f"list of {_named(arguments[0])}s"
     if origin is Literal:

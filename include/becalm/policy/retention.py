@@ -4,7 +4,7 @@ The rules count as restic's do: from the newest point back, a rule keeps the new
 it asks for; one that has not enough periods yet keeps the oldest point too. `within` reaches back from the newest good
 point and not from now, so that neither a stopped schedule nor a wrong clock empties a repository.
 
-Whatever the rules say, these stay: the last good point, what is pinned, what is locked, what is incomplete but newer than the last good
+Whatever the rules say, these stay: the last good point, what is pinned, what is locked, what is incomplete or anomalous but newer than the last good
 point, and what a wrong clock has dated (cut in the future, or before the slot that it answers).
 """
 
@@ -121,5 +121,6 @@ def _keep_periods(good: Sequence[RecoveryPoint], name: str, *, wanted: int, here
 def _decision(point: RecoveryPoint, reasons: Sequence[str]) -> Decision:
     if reasons:
         return Decision(point=point, keep=True, reasons=tuple(reasons))
-    why = "no rule keeps it" if point.good else "incomplete, and older than the last good point"
+    bad = "anomalous" if point.complete else "incomplete"
+    why = "no rule keeps it" if point.good else f"{bad}, and older than the last good point"
     return Decision(point=point, keep=False, reasons=(why,))

@@ -57,6 +57,8 @@ class VolumeChoice:
     use: VolumeUse
     by: str
     because: str = ""
+    snapshot_class: str = ""
+    """The class that the rule names."""
 
 
 def parse_labels(text: str) -> LabelSelector:
@@ -130,7 +132,9 @@ def volume_rule(volumes: Volumes, facts: VolumeFacts) -> VolumeChoice:
         return VolumeChoice(use=VolumeUse.SKIP, by=f"label {OPT_OUT}", because=_opt_out().because)
     for number, rule in enumerate(volumes.rules):
         if _means(rule.match, facts):
-            return VolumeChoice(use=rule.use, by=f"volumes.rules.{number}", because=rule.because or "")
+            return VolumeChoice(
+                use=rule.use, by=f"volumes.rules.{number}", because=rule.because or "", snapshot_class=rule.snapshot_class or ""
+            )
     return VolumeChoice(use=volumes.default, by="volumes.default")
 
 
@@ -190,4 +194,5 @@ def _volume_sentence(number: int, volumes: Volumes) -> str:
     ]
     parts += [f"over {format_quantity(match.size_over)}"] if match.size_over is not None else []
     parts += [f"under {format_quantity(match.size_under)}"] if match.size_under is not None else []
-    return f"{rule.use} where {', '.join(parts)}" + (f", because {rule.because}" if rule.because else "") + "."
+    by = f" by the class {rule.snapshot_class}" if rule.snapshot_class else ""
+    return f"{rule.use}{by} where {', '.join(parts)}" + (f", because {rule.because}" if rule.because else "") + "."

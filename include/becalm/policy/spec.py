@@ -68,6 +68,7 @@ __all__ = [
     "VolumeMatch",
     "VolumeRule",
     "Volumes",
+    "WhenAnomalous",
 ]
 
 
@@ -99,6 +100,13 @@ class LockMode(StrEnum):
 
     COMPLIANCE = "compliance"
     GOVERNANCE = "governance"
+
+
+class WhenAnomalous(StrEnum):
+    """What follows when a volume that held files holds almost none any more."""
+
+    MARK = "mark"
+    IGNORE = "ignore"
 
 
 class Metadata(Section):
@@ -178,9 +186,22 @@ class VolumeRule(Section):
 
     match: VolumeMatch = Field(description="Which volumes the rule means.")
     use: VolumeUse = Field(description="`snapshot`, `live` (read while it changes) or `skip`.")
+    snapshot_class: NamePattern | None = Field(
+        default=None,
+        description="The VolumeSnapshotClass to cut by, with `use: snapshot`. Without it, the default class of the volume's driver, or its first by name.",
+    )
     because: Sentence | None = Field(
         default=None, validate_default=True, description="Why; required for `skip`, and shown in every recovery point."
     )
+
+    @field_validator("snapshot_class")
+    @classmethod
+    def _is_cut(cls, snapshot_class: str | None, info: ValidationInfo) -> str | None:
+        if snapshot_class is not None and info.data.get("use") is not VolumeUse.SNAPSHOT:
+            raise refuse("a volume that is not cut needs no snapshot class", "remove snapshotClass, or write use: snapshot")
+        if snapshot_class is not None and set("*?") & set(snapshot_class):
+            raise refuse("a snapshot class is named, not matched", "write the name of one VolumeSnapshotClass")
+        return snapshot_class
 
     @field_validator("because")
     @classmethod
@@ -197,6 +218,11 @@ class Volumes(Section):
         default=VolumeUse.SNAPSHOT, description="How a volume is captured that no rule means: `snapshot`, `live` or `skip`."
     )
     rules: tuple[VolumeRule, ...] = Field(default=(), description="Exceptions. The first rule that matches decides.")
+    anomalies: WhenAnomalous = Field(
+        default=WhenAnomalous.MARK,
+        description="A volume that is empty and was not in the last good recovery point, or that lost more than 99 in 100 of over 100 files: "
+        "`mark` (the recovery point is kept, does not count as good, and the run fails) or `ignore`.",
+    )
 
 
 class InfrastructureRepository(Section):

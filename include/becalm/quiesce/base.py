@@ -10,6 +10,8 @@ from datetime import datetime  # noqa: TC003  (part of a noun that may be handed
 from enum import StrEnum
 from typing import Protocol
 
+from becalm.quiesce.deadman import FOLDERS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -22,6 +24,8 @@ class Target:
     thaw: tuple[str, ...]
     user: str = ""
     timeout_seconds: float = 30.0
+    folders: tuple[str, ...] = FOLDERS
+    """Where the dead-man switch may stand."""
 
     def __str__(self) -> str:
         """`shop/orders-db-0 (db)`."""
@@ -62,6 +66,10 @@ class Released:
     held: bool
     """The switch had been armed, untouched, until this very thaw: so the freeze held."""
     fired: bool = False
+    missing: bool = False
+    """The container is not there, so nothing was asked of it."""
+    gone: bool = False
+    """The container in which it was frozen is not there any more; another may stand in its place."""
     message: str = ""
     """Why it is not confirmed, or did not hold."""
     answered: datetime

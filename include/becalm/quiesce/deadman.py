@@ -8,6 +8,7 @@ How the script works. Each attempt has a folder of its own, on memory where ther
 volume that is being frozen could not be written any more. In it:
 
     end      who ended the watch, written once and never twice: `fired` or `disarmed`
+    watcher  the process that watches, with its time of birth: a container that was restarted has it no more
     freezer  the process of the freeze, written by itself before it becomes the author's command
     freeze   the exit code of the freeze; absent while it is at work
     thaw     the exit code of the thaw that the switch ran when it fired
@@ -18,7 +19,7 @@ volume that is being frozen could not be written any more. In it:
 it is awake; only then does the freeze start. The watcher sleeps its time, writes `fired`, and thaws; a freeze still at work is
 ended first, and thawed again once it is over. A freeze that finds the watch ended when it comes back thaws itself. `thaw`
 writes `disarmed` first, then thaws, whatever it met. The marks settle each race: who writes `end` first decides what is
-told, and both thaw.
+told, and both thaw. A thaw that answers 75 has thawed, and says that the application had not held still until then.
 
 A container whose first process does not collect orphans keeps one finished entry in its process table for each freeze.
 """
@@ -48,9 +49,12 @@ IFS=:
 at() { if [ "$1" = TMPDIR ]; then b=${TMPDIR:-/tmp}; else b=$1; fi; }
 claim() { ( set -C; echo "$2" >"$1/end" ) 2>/dev/null; }
 note() { echo "$3" >"$1/$2"; } 2>/dev/null
+born() { x=$(cat "/proc/$1/stat" 2>/dev/null) && x=${x##*") "} && case $x in [ZX]*) false ;; *) ( IFS=" "; set -- $x; shift 19; echo "$1" ) ;; esac; }
+lives() { read -r p x <"$D/watcher" && [ -n "$x" ] && [ "$(born "$p")" = "$x" ]; } 2>/dev/null
+undone() { [ "$1" -eq 0 ] || [ "$1" -eq 75 ]; }
 over() { [ ! -e "$1/freezer" ] || [ -e "$1/freeze" ] || [ -e "$1/settled" ]; }
 thaw() { ( i=0; while [ $i -lt "$k" ]; do x=$1; shift; set -- "$@" "$x"; i=$((i+1)); done; shift $(($#-k)); exec "$@" ) </dev/null >/dev/null 2>&1; }
-insist() { j=0; until thaw "$@"; do z=$?; j=$((j+1)); [ $j -lt 5 ] || return $z; sleep 1; done; }
+insist() { j=0; while thaw "$@"; z=$?; ! undone $z; do j=$((j+1)); [ $j -lt 5 ] || return $z; sleep 1; done; return $z; }
 hit() {
   read -r p <"$D/freezer" || return 1
   case $(cat "/proc/$p/stat" 2>/dev/null) in *") Z "*) return 1 ;; esac
@@ -87,6 +91,7 @@ arm)
 watch)
   T=$1 k=$2; shift 2
   find_it
+  note "$D" watcher "$$:$(born $$)"
   trap '' HUP
   echo awake
   exec </dev/null >/dev/null 2>&1
@@ -111,23 +116,28 @@ thaw)
   k=$# w=gone q=- u= e=
   find_it
   if [ -n "$D" ]; then
-    if claim "$D" disarmed; then w=disarmed; else read -r e <"$D/end"; case $e in disarmed) w=again ;; *) w=fired ;; esac; fi
+    l=; lives || l=lost
+    if claim "$D" disarmed; then w=${l:-disarmed}; else read -r e <"$D/end"; case $e in disarmed) w=again ;; *) w=fired ;; esac; fi
     [ ! -e "$D/touched" ] || w=touched
   fi
   others touch_it
   if [ -n "$D" ]; then
     "$@" </dev/null >"$D/said" 2>&1; z=$?
-    i=0
-    until over "$D" || [ $i -ge 10 ]; do sleep 1; i=$((i+1)); done
-    [ $i -eq 0 ] || { "$@" </dev/null >"$D/said" 2>&1; z=$?; }
-    over "$D" || u=pending
+    if ! over "$D"; then
+      i=0
+      until over "$D" || ! hit 0 || [ $i -ge 10 ]; do sleep 1; i=$((i+1)); done
+      y=$z
+      "$@" </dev/null >"$D/said" 2>&1; z=$?
+      [ $z -ne 0 ] || [ $y -ne 75 ] || z=75
+      over "$D" || ! hit 0 || u=pending
+    fi
     [ ! -e "$D/thaw" ] || read -r q <"$D/thaw"
     cat "$D/said" >&2
   else
     "$@" </dev/null >&2; z=$?
   fi
   echo "becalm-switch thawed $w $z $q $u"
-  [ -z "$D" ] || [ -n "$u" ] || [ $z -ne 0 ] || rm -rf "$D" ;;
+  [ -z "$D" ] || [ -n "$u" ] || ! undone $z || rm -rf "$D" ;;
 esac
 """
 
@@ -218,6 +228,8 @@ class Met(StrEnum):
     FIRED = "fired"
     TOUCHED = "touched"
     """Another run thawed in this container meanwhile."""
+    LOST = "lost"
+    """It was never disarmed, and is dead all the same: the container was restarted, or its processes were killed."""
     AGAIN = "again"
     """It had been disarmed before."""
     GONE = "gone"
@@ -234,7 +246,14 @@ class DisarmAnswer:
     """The container is thawed, and no freeze is at work any more."""
     thaw_code: int | None = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether the thaw itself told that the application had not held still until then."""
+        return self.thaw_code == HAD_NOT_HELD
 
+
+HAD_NOT_HELD = 75
+"""The exit code of a thaw that has thawed and knows that the freeze had not held: a session that died, a lock that was taken away."""
 _NOT_STARTED = (126, 127)
 """What a shell reports of a program that it could not start."""
 
@@ -259,7 +278,7 @@ def read_disarm(stdout: bytes) -> DisarmAnswer:
     """
     match _last_word(stdout):
         case ["thawed", met, code, fired, *pending] if met in set(Met):
-            done = code == "0" or fired == "0"
+            done = bool({code, fired} & {"0", str(HAD_NOT_HELD)})
             return DisarmAnswer(met=Met(met), confirmed=done and not pending, thaw_code=_number(code))
         case _:
             return DisarmAnswer(met=Met.UNKNOWN)

@@ -24,6 +24,7 @@ from becalm.repository.walk import Walk
 if TYPE_CHECKING:
     from becalm.model import Finding
     from becalm.repository.reader import Repository
+    from becalm.repository.scouts import Scouts
     from becalm.repository.writer import Writer
 
 DISK_IMAGE = "disk.img"
@@ -57,18 +58,20 @@ def back_up_directory(
     access_times: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
+    scouts: Scouts | None = None,
 ) -> Written:
     """Write a directory and all that is in it, and flush the writer. One that cannot be opened is an error, not an empty tree.
 
     `parent_tree` is the same directory's tree in an earlier snapshot. `stable_inodes` says that inode and time of change
-    survive between the two, so that they too must agree for a file to count as unchanged. `workers` is for `Hands`.
+    survive between the two, so that they too must agree for a file to count as unchanged. `workers` is for `Hands`, `scouts` were
+    sent ahead into the directory.
     """
     progress = progress or Progress()
     findings = Findings()
     hands = Hands(writer, progress, access_times=access_times, workers=workers, first=not parent_tree)
     source = Source(findings, access_times=access_times)
     folders = Folders(source)
-    walk = Walk(repository, writer, source, hands, progress, folders=folders, stable_inodes=stable_inodes, workers=workers)
+    walk = Walk(repository, writer, source, hands, progress, folders=folders, stable_inodes=stable_inodes, workers=workers, scouts=scouts)
     try:
         root = walk.run(os.fspath(path), parent_tree)
         hands.finish()

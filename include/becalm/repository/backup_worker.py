@@ -6,6 +6,7 @@ its own process, a large one in a crew.
 
 It is told                                            and answers
   ("files", job, groups, devices), a folder each        ("read", job, entries, ids, size, said, grown)
+  ("blobs", job, plain texts)                           ("read", job, ids, ids, size, (), ())
   ("extent", job, begin, end, piece), the file          ("part", job, items, ids, size), as often as there are parts
   ("bring", job, wanted)                                ("done", job, error number)
   ("slot", number)                                      ("pack", slot, id, length, rows)
@@ -15,6 +16,7 @@ It is told                                            and answers
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 _PART = 2 << 20
 """So much of a large file is asked about at a time."""
+
+_EXTENTS_AT_ONCE = 2
+"""While one waits for an answer, the other is read."""
 
 _ZEROS = bytes(64)
 
@@ -88,6 +93,11 @@ class BackupWorker:
         self._slots: deque[int] = deque()
         self._pack: SlotPack | None = None
         self._flushing = False
+        self._extents: deque[tuple[tuple[int, int, int, int], int]] = deque()
+        """Those that nothing was read of yet, with their open files."""
+        self._reading = 0
+        self._rooms: list[memoryview] = []
+        """Memory to cut in, for the next: the system clears new memory before it gives it."""
 
     def handle(self, message: Any, files: Sequence[int]) -> None:
         """Do what the message says, and then what has become possible by it."""
@@ -99,10 +109,11 @@ class BackupWorker:
             finally:
                 for fd in files:
                     os.close(fd)
+        elif kind == "blobs":
+            self._plain(*message[1:])
         elif kind == "extent":
-            _, job, begin, end, piece = message
-            parts = _fixed_parts(files[0], begin, end, piece) if piece else _free_parts(files[0], begin, end)
-            self._next_part(job, _Job(deque(), parts, files[0]))
+            self._extents.append((message[1:], files[0]))
+            self._next_extent()
         elif kind == "bring":
             self._bring(*message[1:])
         elif kind == "slot":
@@ -116,8 +127,11 @@ class BackupWorker:
         for work in (*self._asked.values(), *(work for _, work in self._ready)):
             if work.fd >= 0:
                 os.close(work.fd)
+        for _, fd in self._extents:
+            os.close(fd)
         self._asked.clear()
         self._ready.clear()
+        self._extents.clear()
 
     def _files(self, job: int, groups: Sequence[tuple[str, Sequence[str]]], devices: Mapping[int, int], folders: Sequence[int]) -> None:
         """Read small files, and tell what they are."""
@@ -129,6 +143,21 @@ class BackupWorker:
         self._asked[job] = _Job(deque(reader.blobs))
         self._answers.send(("read", job, reader.entries, ids, reader.size, reader.said, reader.grown))
 
+    def _plain(self, job: int, plains: Sequence[bytes]) -> None:
+        """Take in blobs that the parent has read."""
+        blobs = [(sha256(plain).digest(), plain) for plain in plains]
+        ids = [raw for raw, _ in blobs]
+        self._asked[job] = _Job(deque(blobs))
+        self._answers.send(("read", job, ids, ids, sum(map(len, plains)), (), ()))
+
+    def _next_extent(self) -> None:
+        """Begin with the next extents, as long as there are not too many under way: each needs memory of its own."""
+        while self._extents and self._reading < _EXTENTS_AT_ONCE:
+            (job, begin, end, piece), fd = self._extents.popleft()
+            self._reading += 1
+            parts = _fixed_parts(fd, begin, end, piece) if piece else _free_parts(fd, begin, end, self._rooms)
+            self._next_part(job, _Job(deque(), parts, fd))
+
     def _next_part(self, job: int, work: _Job) -> None:
         """Read on, and ask about what was read; or say that all is done."""
         number = 0
@@ -139,7 +168,9 @@ class BackupWorker:
         if part is None:
             if work.fd >= 0:
                 os.close(work.fd)
+                self._reading -= 1
             self._answers.send(("done", job, number))
+            self._next_extent()
             return
         items, blobs, size = part
         work.blobs.extend(blobs)
@@ -290,11 +321,14 @@ def _fixed_parts(fd: int, begin: int, end: int, piece: int) -> Iterator[tuple[li
         begin += want
 
 
-def _free_parts(fd: int, begin: int, end: int) -> Iterator[tuple[list[bytes | int], list[tuple[bytes, Buffer]], int]]:
+def _free_parts(
+    fd: int, begin: int, end: int, rooms: list[memoryview]
+) -> Iterator[tuple[list[bytes | int], list[tuple[bytes, Buffer]], int]]:
     """Cut an extent by its content."""
-    from becalm.repository.chunker import chunks  # noqa: PLC0415  (it needs numpy, which most workers never do)
+    from becalm.repository.chunker import ROOM, chunks  # noqa: PLC0415  (it needs numpy, which most workers never do)
 
     place = begin
+    room = rooms.pop() if rooms else memoryview(mmap.mmap(-1, ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def read(into: memoryview) -> int:
         nonlocal place
@@ -305,7 +339,7 @@ def _free_parts(fd: int, begin: int, end: int) -> Iterator[tuple[list[bytes | in
     items: list[bytes | int] = []
     blobs: list[tuple[bytes, Buffer]] = []
     size = 0
-    for view in chunks(read, size_hint=end - begin):
+    for view in chunks(read, room=room):
         plain = bytes(view)
         raw = sha256(plain).digest()
         items.append(raw)
@@ -314,5 +348,6 @@ def _free_parts(fd: int, begin: int, end: int) -> Iterator[tuple[list[bytes | in
         if size >= _PART:
             yield items, blobs, size
             items, blobs, size = [], [], 0
+    rooms.append(room)
     if items:
         yield items, blobs, size

@@ -46,6 +46,13 @@ class Before:
         self.count = len(self._entries) if self._rest is None else -1
         """How many entries there are; less than nothing where that is not known."""
 
+    @classmethod
+    def of(cls, tree_id: str, entries: dict[str, RawEntry]) -> Before:
+        """Know these entries, and no others."""
+        before = cls(tree_id, entries=iter(()))
+        before._entries, before._rest = entries, None
+        return before
+
     def find(self, name: str) -> RawEntry | None:
         """Return an entry. Names must come in the order in which a tree has them."""
         found = self._entries.get(name)

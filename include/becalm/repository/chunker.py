@@ -77,14 +77,13 @@ def _first_aligned(data: Buffer, begin: int, end: int, threshold: np.uint32) -> 
     return begin + 4 * first if over[first] else None
 
 
-def chunks(read: Callable[[memoryview], int], *, size_hint: int = 0) -> Iterator[memoryview]:
+def chunks(read: Callable[[memoryview], int], *, size_hint: int = 0, room: memoryview | None = None) -> Iterator[memoryview]:
     """Yield the pieces of a stream. Each is valid only until the next is asked for.
 
     `read` fills the view it is given as far as it can and says how many bytes it wrote; nothing is the end. No more is read than
-    the next boundary needs, and no more memory is touched.
+    the next boundary needs, and no more memory is touched. `room` is memory of `ROOM` bytes to do it in, which was perhaps used before.
     """
-    room = min(size_hint + 1, _ROOM) if size_hint else _ROOM
-    view = memoryview(mmap.mmap(-1, room))
+    view = memoryview(mmap.mmap(-1, min(size_hint + 1, ROOM) if size_hint else ROOM)) if room is None else room
     filled = 0
     ended = False
     while True:
@@ -92,8 +91,8 @@ def chunks(read: Callable[[memoryview], int], *, size_hint: int = 0) -> Iterator
         end: int | None = None
         while end is None:
             while not ended and filled < min(MAXIMUM, max(NORMAL, searched + _STEP)):
-                if filled == len(view) < _ROOM:  # the hint was too small
-                    larger = memoryview(mmap.mmap(-1, _ROOM))
+                if filled == len(view) < ROOM:  # the hint was too small
+                    larger = memoryview(mmap.mmap(-1, ROOM))
                     larger[:filled] = view[:filled]
                     view = larger
                 got = read(view[filled : filled + _STEP])
@@ -110,7 +109,8 @@ def chunks(read: Callable[[memoryview], int], *, size_hint: int = 0) -> Iterator
 
 
 _STEP = 1 << 20
-_ROOM = MAXIMUM + _STEP
+ROOM = MAXIMUM + _STEP
+"""Bytes in which any stream can be cut."""
 
 
 def _end_within(data: Buffer, searched: int, filled: int, *, last: bool) -> int | None:

@@ -8,6 +8,7 @@ ends when its parent does. What a worker raises is raised in the parent.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import mmap
 import os
@@ -296,6 +297,7 @@ def main(arguments: Sequence[str]) -> int:
         (task, setup), _ = first
         module, _, name = task.partition(":")
         worker: Worker = getattr(importlib.import_module(module), name)(setup, answers)
+        gc.freeze()  # what was imported stays: nobody need look through it for dead objects
         while (received := _next(channel)) is not None:
             worker.handle(*received)
     except (BrokenPipeError, ConnectionResetError):

@@ -251,7 +251,7 @@ class _Extraction:
     def _settle(self) -> None:
         """Look up the blobs of the files that wait, and put them into batches."""
         window, self._window, self._blobs, self._steps = self._window, [], 0, 0
-        files = locate(self.repository.index, [item for item in window if isinstance(item, tuple)], sparse=self.sparse)
+        files = locate(self.repository, [item for item in window if isinstance(item, tuple)], sparse=self.sparse)
         following = iter(files)
         for item in window:
             if isinstance(item, tuple):

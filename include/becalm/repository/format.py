@@ -78,6 +78,7 @@ class Layout:
     SUPERSEDED = "becalm/superseded/"
     RETIRED = "becalm/retired/"
     PROBES = "becalm/probes/"
+    FREEZES = "becalm/freezes/"
 
     @staticmethod
     def key(key_id: str) -> Key:
@@ -111,6 +112,11 @@ class Layout:
             if not _NAME.fullmatch(part):
                 raise UsageError(f"{part!r} cannot be a name in the bucket", hint="letters, digits, dots, dashes")
         return f"becalm/runs/{run}/{name}.json"
+
+    @staticmethod
+    def freeze(run: str, name: str) -> Key:
+        """The note that a run may have frozen something: it goes with the confirmed thaw. Raises UsageError."""
+        return Layout.run_result(run, name).replace(Layout.RUNS, Layout.FREEZES, 1)
 
     @staticmethod
     def pin(snapshot_id: str) -> Key:

@@ -19,7 +19,7 @@ from becalm.errors import BecalmError
 from becalm.repository.backup_worker import BackupWorker, Setup
 from becalm.repository.crew import Crew, processors
 from becalm.repository.format import BlobKind
-from becalm.repository.slot import SLOT_BYTES, blobs_of
+from becalm.repository.slot import SLOT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -196,6 +196,11 @@ class Hands:
         self._files += sum(len(names) for _, names in groups)
         self._submit(("files", groups, dict(devices)), folders, size, then)
 
+    def blobs(self, plains: Sequence[bytes], *, then: Callable[[FilesRead], None]) -> None:
+        """Have blobs kept whose bytes are here already; the entries of the answer are their ids. May wait as well."""
+        self._files += len(plains)
+        self._submit(("blobs", plains), (), sum(map(len, plains)), then)
+
     def extent(self, fd: int, begin: int, end: int, *, piece: int, then: Callable[[ExtentRead], None]) -> None:
         """Have a part of an open file read, in pieces of this size, or cut by its content where it is nothing. May wait as well."""
         self._submit(("extent", begin, end, piece), (fd,), end - begin, then)
@@ -321,7 +326,7 @@ class Hands:
             _, slot, pack_id, length, rows = message
             self._next_slot(team, worker)
             body = memoryview(team.slots[slot])[:length]
-            self._writer.send_pack(pack_id, body, lambda: blobs_of(rows), lambda: self._free(team, slot))
+            self._writer.send_pack(pack_id, body, rows, lambda: self._free(team, slot))
             return
         self._answers.put(message)
 

@@ -17,6 +17,7 @@ from becalm.errors import Damaged
 from becalm.repository.crypto import OVERHEAD
 from becalm.repository.format import BlobId, BlobKind, IndexDoc, IndexedBlob
 from becalm.repository.index_columns import columns_of
+from becalm.repository.location import Location
 from becalm.repository.pack import ENTRY_BYTES as _ENTRY_BYTES
 from becalm.repository.pack import header_bytes
 from becalm.repository.segment import ID_BYTES, NUMBER, TREE_BIT, Bools, Numbers, Segment, Words, split_ids
@@ -25,23 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from becalm.repository.index_columns import Columns
+    from becalm.repository.landed import Row
+
+__all__ = ["Index", "Location", "PackEntries", "Places", "load"]
 
 _RECENT = 1 << 14
 """So many blobs may stand in the dictionary."""
+
+_MANY_ROWS = 256
+"""A pack of so many blobs goes into an array at once."""
 
 _LARGEST_SEGMENT = 1 << 20
 """Segments of this size are not merged further: merging needs the memory twice."""
 
 _AT_ONCE = 1 << 18
 """So many entries are put in the order of their packs at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A blob and the pack it lies in."""
-
-    pack: str
-    blob: IndexedBlob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +140,23 @@ class Index:
                 )
             if len(self._recent) >= _RECENT:
                 self._settle()
+
+    def add_rows(self, pack: str, kind: BlobKind, rows: Sequence[Row]) -> None:
+        """Take in what lies in one pack, all of it of one kind."""
+        if len(rows) < _MANY_ROWS:
+            tree = kind is BlobKind.TREE
+            with self._lock:
+                number = self._number(pack)
+                self._recent.update({(raw, tree): (number, offset, length, plain) for raw, offset, length, plain in rows})
+                if len(self._recent) >= _RECENT:
+                    self._settle()
+            return
+        places = np.empty((len(rows), 4), dtype=np.uint32)
+        places[:, 1:] = [row[1:] for row in rows]
+        ids = b"".join([row[0] for row in rows])
+        with self._lock:
+            places[:, 0] = np.uint32(self._number(pack)) | (TREE_BIT if kind is BlobKind.TREE else np.uint32(0))
+            self._push(Segment.sorted(ids, places))
 
     def add_document(self, document: bytes, *, where: str, last: frozenset[str] = frozenset(), of_last: bool = False) -> bool:
         """Take in an index object. Of a blob that lies in several packs, the place that came first is found.

@@ -251,6 +251,11 @@ def encode_node(node: Node) -> bytes:
     return _as_go(orjson.dumps(document))
 
 
+def encode_name(name: str) -> bytes:
+    """Write a name as it stands in an entry, with its quotes."""
+    return _as_go(orjson.dumps(quote(name)))
+
+
 def _put_target(document: dict[str, Any], target: str) -> None:
     raw = to_bytes(target)
     try:

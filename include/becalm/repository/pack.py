@@ -40,11 +40,11 @@ _KINDS = {number: kind for kind, number in _TYPES.items()}
 _LARGEST_HEADER = 16 << 20
 
 BETWEEN = 0
-"""A level of our own, between zstd's first and its third: as small as the third but for a hundredth, and nearly as fast as the first.
+"""A level of our own, between zstd's first and its third: as small as the third but for three hundredths, and nearly as fast as the first.
 
-It looks for long and for short matches as the third does, in tables so small that they stay in a processor's nearest cache.
+It looks for matches as the first does, but for shorter ones, and in a table that is twice as large.
 """
-_LONG_MATCHES, _SHORT_MATCHES, _SHORTEST_MATCH = 15, 14, 5
+_TABLE, _SHORTEST_MATCH = 15, 5
 _LARGEST_WINDOW = 23
 """The whole of a data blob. A smaller one makes tables and window smaller by itself."""
 
@@ -68,10 +68,10 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
     if level != BETWEEN:
         return zstandard.ZstdCompressor(level=level, write_content_size=True)
     parameters = zstandard.ZstdCompressionParameters(
-        strategy=zstandard.STRATEGY_DFAST,
+        strategy=zstandard.STRATEGY_FAST,
         window_log=_LARGEST_WINDOW,
-        hash_log=_LONG_MATCHES,
-        chain_log=_SHORT_MATCHES,
+        hash_log=_TABLE,
+        chain_log=_TABLE,
         search_log=1,
         min_match=_SHORTEST_MATCH,
         write_content_size=True,

@@ -8,6 +8,7 @@ any of these calls, for hours or for weeks, either publishes a whole point or ha
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from becalm.errors import AccessDenied, BecalmError, Damaged, LeaseLost, NotFound, PreconditionFailed
@@ -49,7 +50,7 @@ def publish(
     sealed, snapshot = repository.seal_document(doc.encode())
     intent = intents.begin(store, snapshot, tree=doc.tree, run=run, epoch=epoch)
     try:
-        _demand_packs(store, needs)
+        _demand_packs(repository, needs)
         fence.check(margin_seconds=margin_seconds)
     except BecalmError:
         with suppress(BecalmError):
@@ -60,9 +61,9 @@ def publish(
     return snapshot
 
 
-def _demand_packs(store: ObjectStore, needs: Collection[str]) -> None:
+def _demand_packs(repository: Repository, needs: Collection[str]) -> None:
     """Pass if every pack is there, and none is about to go: first the tombstones, then the packs, for they go in the other order."""
-    wanted = frozenset(needs)
+    store, wanted = repository.store, frozenset(needs)
     stones = wanted & tombstones.marked(store)
     if stones:
         raise PreconditionFailed(
@@ -70,18 +71,24 @@ def _demand_packs(store: ObjectStore, needs: Collection[str]) -> None:
             where=f"{store.url}/{Layout.TOMBSTONES}",
             hint=f"nothing became visible; {_REMEDY}",
         )
-    gone = mark_missing(store, wanted)
+    gone = mark_missing(repository, wanted)
     if gone:
         raise Damaged(
             f"{len(gone)} packs that this recovery point needs are gone", where=f"{store.url}/{Layout.pack(gone[0])}", hint=_REMEDY
         )
 
 
-def mark_missing(store: ObjectStore, packs: Collection[str]) -> list[str]:
-    """Return which of these packs are not there, and give them tombstones: no later run believes an index object that names them."""
+def mark_missing(repository: Repository, packs: Collection[str]) -> list[str]:
+    """Return which of these packs are not there, and give them tombstones: no later run believes an index object that names them.
+
+    So does every other pack that the index names and that is not there: what lies below a tree that is gone is not met before.
+    """
+    store = repository.store
     there = {info.key.rpartition("/")[2] for info in store.list(Layout.DATA)}
     gone = [pack for pack in sorted(frozenset(packs) - there) if not _there(store, pack)]
-    for pack in gone[:_MOST_MARKED]:
+    others = sorted(repository.index.packs() - there - set(gone)) if gone else []
+    missing = chain(gone, (pack for pack in others if not _there(store, pack)))
+    for pack in islice(missing, _MOST_MARKED):
         tombstones.mark(store, pack, reason="an index object names it, and it is not there", who="commit")
     return gone
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from becalm.errors import Damaged, NoRepository, NotFound, OtherRepository, PreconditionFailed
-from becalm.repository import index as index_module
 from becalm.repository.crypto import Kdf, MasterKey, add_key, seal, unlock, unseal
 from becalm.repository.format import BlobKind, Config, Layout, NodeType, is_id
-from becalm.repository.index import Index, Location
+from becalm.repository.index_text import Ahead, Sought
 from becalm.repository.node import Node, decode_tree
 from becalm.repository.pack import compress, decompress, read_blob
 from becalm.repository.superseded import superseded
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from becalm.repository.crypto import Buffer
+    from becalm.repository.index import Index
+    from becalm.repository.location import Location
     from becalm.storage.base import Key, ObjectStore
 
 POLYNOMIAL = "3da3358b4dc173"
@@ -83,6 +84,7 @@ class Repository:
     avoid: frozenset[str] = field(default=frozenset(), repr=False)
     """Packs that are not relied on: what lies only in them counts as unknown."""
     _index: Index | None = field(default=None, repr=False)
+    _sought: Sought | None = field(default=None, repr=False)
     _ends: dict[str, int] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _loaded: set[Key] = field(default_factory=set, repr=False)
@@ -97,8 +99,8 @@ class Repository:
         """Where the blobs lie; read at first use."""
         with self._lock:
             if self._index is None:
-                self._index = Index(avoid=self.avoid)
                 self.refresh()
+                assert self._index is not None
             return self._index
 
     def avoiding(self, packs: frozenset[str]) -> Repository:
@@ -110,8 +112,10 @@ class Repository:
 
         A pack with a tombstone may be about to go, or be gone: what lies elsewhere too is found there.
         """
+        from becalm.repository import index as index_module  # noqa: PLC0415  (for one file there is no need of numpy)
+
         with self._lock:
-            into = self._index = self._index or Index(avoid=self.avoid)
+            into = self._index = self._index or index_module.Index(avoid=self.avoid)
             names = (info.key for info in self.store.list(Layout.INDEX))
             new = [key for key in names if is_id(key.removeprefix(Layout.INDEX)) and key not in self._loaded]
             marked = (
@@ -131,8 +135,10 @@ class Repository:
 
     def load_document(self, key: Key) -> bytes:
         """Return the JSON of an object that is named by its hash (index, snapshot, lock). Raises: NotFound, Damaged."""
+        return self._opened(key, self.store.get(key))
+
+    def _opened(self, key: Key, sealed: bytes) -> bytes:
         where = self.where(key)
-        sealed = self.store.get(key)
         if sha256(sealed).hexdigest() != key.rpartition("/")[2]:
             raise Damaged("the object is not what its name says", where=where)
         return self.open_document(sealed, where=where)
@@ -170,10 +176,18 @@ class Repository:
 
     def locate(self, kind: BlobKind, blob_id: str) -> Location:
         """Say where a blob lies. Raises Damaged where nothing knows it."""
-        found = self.index.lookup(kind, blob_id)
+        found = self.sought(kind, blob_id) or self.index.lookup(kind, blob_id)
         if found is None:
             raise Damaged(f"no index knows the {kind} blob {blob_id}", where=self.store.url, hint="run a check of the repository")
         return found
+
+    def sought(self, kind: BlobKind, blob_id: str) -> Location | None:
+        """Say where a blob lies, if that can be told before the index is read; once it is read, it answers. Nothing says nothing."""
+        return self._sought.lookup(kind, blob_id) if self._sought is not None and self._index is None else None
+
+    def seek_few(self, ahead: Ahead) -> None:
+        """Seek the first few blobs in the text of the index objects, as they were fetched ahead."""
+        self._sought = Sought(ahead, self._opened, avoid=self.avoid)
 
     def blob(self, kind: BlobKind, blob_id: str) -> bytes | bytearray:
         """Return a blob's plain text, checked. Raises: Damaged."""
@@ -200,6 +214,8 @@ class Repository:
     def _end(self, place: Location) -> int:
         """Return an offset up to which the pack can be read: at least this blob's end, at best the pack's."""
         with self._lock:
+            if self._index is None and self._sought is not None:
+                return max(self._sought.ends.get(place.pack, 0), place.blob.offset + place.blob.length)
             if place.pack not in self._ends:
                 self._ends.update(self.index.pack_ends())
             return max(self._ends.get(place.pack, 0), place.blob.offset + place.blob.length)
@@ -245,9 +261,13 @@ def put_once(store: ObjectStore, key: Key, body: Buffer, *, retain_until: dateti
             store.retain(key, retain_until)
 
 
-def open_repository(store: ObjectStore, password: str) -> Repository:
-    """Open a repository by one of its passwords. Raises: NoRepository, OtherRepository, WrongPassword, Damaged."""
+def open_repository(store: ObjectStore, password: str, *, few: bool = False) -> Repository:
+    """Open a repository by one of its passwords. `few`: only a few blobs are expected to be asked for.
+
+    Raises: NoRepository, OtherRepository, WrongPassword, Damaged.
+    """
     where = f"{store.url}/{Layout.CONFIG}"
+    ahead = Ahead(store) if few else None
     try:
         sealed = store.get(Layout.CONFIG)
     except NotFound as error:
@@ -261,7 +281,10 @@ def open_repository(store: ObjectStore, password: str) -> Repository:
             hint="put a copy of a key back; without one nothing can be read",
         ) from error
     config = Config.decode(bytes(unseal(key, sealed, where=where)), where=where)
-    return Repository(store=store, id=config.id, version=config.version, key=key)
+    repository = Repository(store=store, id=config.id, version=config.version, key=key)
+    if ahead is not None:
+        repository.seek_few(ahead)
+    return repository
 
 
 _OWN = (Layout.KEYS, Layout.DATA, Layout.INDEX, Layout.SNAPSHOTS, Layout.LOCKS, "becalm/")

@@ -1,44 +1,51 @@
 """What of a volume is as its parent snapshot has it: whole directories are looked at by workers, and the walk goes past those.
 
-A directory counts as it was only when each entry in it is, to the byte, and all content is still in the repository; the walk
-looks at every other one as if nobody had been there. It writes nothing.
+A directory counts as it was only when each entry in it is, to the byte, and all content is still in the repository. Of another one
+it is said which entries stay; where that is not known, the walk looks at it as if nobody had been there. It writes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from becalm.errors import BecalmError, Damaged
-from becalm.repository.crew import Crew, processors
-from becalm.repository.format import BlobKind, IndexedBlob
+from becalm.errors import Damaged, NotFound
+from becalm.repository.beside import UNKNOWN, Below, Seen, Stays, patch_below
+from becalm.repository.format import BlobKind, IndexedBlob, Layout
 from becalm.repository.index import Location
 from becalm.repository.opening import LARGE
-from becalm.repository.scout import UNKNOWN, Asked, Scout, Seen, Setup
+from becalm.repository.pack import read_blob
+from becalm.repository.scout import Asked, Look, Setup
+from becalm.storage.base import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from becalm.repository.beside import Patch
     from becalm.repository.progress import Progress
     from becalm.repository.reader import Repository
+    from becalm.repository.scouts import Scouts
 
-_TASK = "becalm.repository.scout:Scout"
-_PAYS_FOLDERS = 400
-"""Where there are more directories, a crew looks at them."""
 _HOPELESS_FOLDERS = 1000
 """Where not one of so many directories is as it was, no more are looked at: another tool has written the parent, or the inodes are new."""
-_MOST_WORKERS = 4
+_FETCHED_AT_ONCE = 2048
+_FETCHED_BYTES = 8 << 20
+_FEW_READY = 256
+"""When no more are ready, the next trees are fetched."""
+_FOLDERS_FOR_A_RUN = 16
+_MANY = 32
+_WIDEST_GAP = 256 << 10
+"""To fetch so much in vain costs no more than another request."""
+_LONGEST_RANGE = 4 << 20
+_HELD_BYTES = 16 << 20
+"""So many bytes of trees are held for the walk; it fetches others again."""
 _AHEAD = 2
 """So many messages may wait for one worker."""
 _AT_ONCE = 64
 _AT_ONCE_BYTES = 512 << 10
 _PATIENCE_SECONDS = 0.5
-
-Answer: TypeAlias = "tuple[int, int, list[Seen], bytes]"
-"""Which worker, which message, what was seen, and the raw ids of all content."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,9 +58,9 @@ class Sight:
     name: str = ""
     waiting: int = 1
     """How many of the directories in it are not known yet; one more for itself."""
-    same: bool = False
-    files: int = 0
-    size: int = 0
+    asked: Asked | None = None
+    """Its tree as it lies in its pack, as long as it may be needed and there is room."""
+    seen: Seen = UNKNOWN
     past: list[int] = field(default_factory=lambda: [0, 0, 0])
     """Files, bytes and directories of all that the walk goes past below it."""
     odd: dict[str, Sight] | None = field(default_factory=dict)
@@ -64,96 +71,110 @@ class Sight:
     @property
     def walks(self) -> bool:
         """Whether the walk must look at it."""
-        return not self.same or bool(self.odd)
+        return not self.seen.same or bool(self.odd)
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether it is known of each entry whether it stays."""
+        return self.seen.patch is not None or (self.seen.same and bool(self.odd))
 
 
 class Sights:
-    """Looks at a volume. Use it as a context manager: it may have a crew."""
+    """Looks at a volume, by scouts that somebody else lets go."""
 
-    def __init__(self, repository: Repository, progress: Progress, *, workers: int | None = None) -> None:
-        """Begin without a crew. `workers`: 0 stays in this process; by default a crew comes when there is much to look at."""
+    def __init__(self, repository: Repository, progress: Progress, scouts: Scouts) -> None:
+        """Begin: the scouts hear the key."""
         self._repository = repository
         self._progress = progress
-        self._workers = workers
-        key = repository.key
-        self._setup = Setup((key.encrypt, key.mac_k, key.mac_r), repository.store.url)
-        self._answers: queue.SimpleQueue[Answer | BecalmError] = queue.SimpleQueue()
-        self._crew: Crew | None = None
+        self._scouts = scouts
+        self._waiting: list[list[Sight]] = [[] for _ in (*scouts.busy, None)]
+        """What is for one worker alone, which has listed it already; the last is for anybody."""
+        self._ready = 0
+        """How many wait."""
+        self._held = 0
+        self._enough = 1
+        """So many must be known before they are fetched: trees of many backups lie in many packs."""
         self._under: dict[int, list[Sight]] = {}
-        self._busy: list[int] = [0]
         self._next = self._done = self._same = 0
-        self._inline = Scout(self._setup, _Inline(self._answers))
+        key = repository.key
+        scouts.unlock(Setup((key.encrypt, key.mac_k, key.mac_r), repository.store.url))
 
-    def __enter__(self) -> Self:
-        """Nothing to do."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let the crew go."""
-        if self._crew is not None:
-            self._crew.close()
-
-    def begin(self, fd: int) -> None:
-        """Have the crew start meanwhile, where there are many directories below the open root. Knows nothing of the repository yet."""
-        if self._workers or (self._workers is None and _has_many(fd)):
-            self._start(fd)
-
-    def look(self, fd: int, tree: str) -> Sight:
-        """Look at the open root and at all below it that was there before: by the crew where one was begun, else in this process."""
+    def look(self, tree: str) -> Sight:
+        """Look at the root and at all below it that was there before. Nothing of the repository is needed before this."""
         root = Sight("", tree)
         stack = [root]
-        self._inline.handle(None, [fd])
-        while stack or self._under:
-            while stack and min(self._busy) < _AHEAD:
-                self._ask(stack)
+        while stack or self._under or self._ready:
+            if stack and self._ready < _FEW_READY and (len(stack) >= self._enough or not (self._ready or self._under)):
+                self._bring(stack)
+            while self._ask():
+                pass
             self._take(stack)
             if self._done > _HOPELESS_FOLDERS and not self._same:
-                while stack:
-                    self._end(stack.pop(), UNKNOWN, stack)
+                self._give_up(stack)
         return root
 
-    def _start(self, fd: int) -> None:
-        count = self._workers or min(processors(), _MOST_WORKERS)
-        self._crew = Crew(
-            _TASK,
-            self._setup,
-            workers=count,
-            receive=lambda worker, message: self._answers.put((worker, *message)),
-            failed=self._answers.put,
-        )
-        self._busy = [0] * count
-        for worker in range(count):
-            self._crew.send(worker, None, [fd])
-
-    def _ask(self, stack: list[Sight]) -> None:
-        """Have the last ones looked at; what cannot be found is not as it was."""
+    def _bring(self, stack: list[Sight]) -> None:
+        """Fetch the trees of the last ones, many at once; what cannot be found is not as it was."""
         self._progress.check()
-        count = min(_AT_ONCE, max(1, len(stack) // (_AHEAD * len(self._busy))))
-        chosen = stack[-count:]
-        del stack[-count:]
-        chosen.reverse()
-        asked, sights, size = [], [], 0
-        for sight, place in zip(chosen, self._places(chosen), strict=True):
-            if size > _AT_ONCE_BYTES:
-                stack.append(sight)
-                continue
-            sealed = self._sealed(place) if place is not None else None
-            if place is None or sealed is None:
+        chosen = stack[-_FETCHED_AT_ONCE:]
+        del stack[-len(chosen) :]
+        places = self._places(chosen)
+        cut, room = len(chosen), _FETCHED_BYTES
+        while cut and room > 0:
+            cut -= 1
+            found = places[cut]
+            room -= found.blob.length if found is not None else 0
+        stack.extend(chosen[:cut])
+        chosen = chosen[cut:]
+        wanted = [(sight, place) for sight, place in zip(chosen, places[cut:], strict=True) if place is not None]
+        runs = _runs([place for _, place in wanted])
+        self._enough = _FOLDERS_FOR_A_RUN * len(runs)
+        sealed = dict(self._sealed(runs))
+        for sight in chosen:
+            if sight.tree not in sealed:
                 self._end(sight, UNKNOWN, stack)
-                continue
-            asked.append(Asked(sight.path, sight.tree, sealed, place.blob.uncompressed_length))
+        for sight, place in reversed(wanted):
+            if sight.tree in sealed:
+                body = sealed[sight.tree]
+                sight.asked = Asked(sight.path, sight.tree, body, place.blob.uncompressed_length)
+                owner = self._scouts.owners.pop(sight.path, len(self._scouts.busy))
+                self._waiting[owner].append(sight)
+                self._ready += 1
+
+    def _ask(self) -> bool:
+        """Have a worker look at what is for it, or for anybody. Say whether there may be more to ask."""
+        busy, anybody = self._scouts.busy, self._waiting[-1]
+        free = [worker for worker in range(len(busy)) if busy[worker] < _AHEAD and (anybody or self._waiting[worker])]
+        if not free:
+            return False
+        worker = min(free, key=busy.__getitem__)
+        waiting = self._waiting[worker] or anybody
+        most = min(_AT_ONCE, max(1, len(waiting) // (_AHEAD * (len(busy) if waiting is anybody else 1))))
+        sights: list[Sight] = []
+        asked: list[Asked] = []
+        size = 0
+        while waiting and len(sights) < most and size < _AT_ONCE_BYTES:
+            sight = waiting.pop()
+            if sight.asked is not None:
+                asked.append(sight.asked)
+                size += len(sight.asked.sealed)
+                if self._held > _HELD_BYTES:
+                    sight.asked = None
+                else:
+                    self._held += len(sight.asked.sealed)
             sights.append(sight)
-            size += len(sealed)
-        if not asked:
-            return
+        self._ready -= len(sights)
         number, self._next = self._next, self._next + 1
         self._under[number] = sights
-        worker = self._busy.index(min(self._busy))
-        self._busy[worker] += 1
-        if self._crew is not None:
-            self._crew.send(worker, (number, asked))
-        else:
-            self._inline.handle((number, asked))
+        self._scouts.ask(worker, Look(number, asked))
+        return True
+
+    def _give_up(self, stack: list[Sight]) -> None:
+        """Look at no more of them."""
+        for left in (stack, *self._waiting):
+            while left:
+                self._end(left.pop(), UNKNOWN, stack)
+        self._ready = 0
 
     def _places(self, sights: Sequence[Sight]) -> list[Location | None]:
         """Say where trees lie; nothing of those that are not known, or too large to be looked at in one piece."""
@@ -171,42 +192,85 @@ class Sights:
             places.append(Location(index.pack_name(pack), blob) if there and max(plain, length) <= LARGE else None)
         return places
 
-    def _sealed(self, place: Location) -> bytes | None:
-        with contextlib.suppress(Damaged):
-            return self._repository.sealed(place)
-        return None
+    def _sealed(self, runs: Sequence[Sequence[Location]]) -> Iterator[tuple[str, bytes]]:
+        """Yield trees as they lie in their packs: few of them with their neighbours, many by the ranges that they lie in."""
+        if sum(map(len, runs)) < _MANY:
+            for place in chain.from_iterable(runs):
+                with contextlib.suppress(Damaged):
+                    yield place.blob.id, self._repository.sealed(place)
+            return
+        for run in runs:
+            begin = run[0].blob.offset
+            span = Span(offset=begin, length=run[-1].blob.offset + run[-1].blob.length - begin)
+            with contextlib.suppress(NotFound, Damaged):
+                body = self._repository.store.get(Layout.pack(run[0].pack), span)
+                for place in run:
+                    at = place.blob.offset - begin
+                    yield place.blob.id, body[at : at + place.blob.length]
 
     def _take(self, stack: list[Sight]) -> None:
         """Take an answer."""
         if not self._under:
             return
-        try:
-            answer = self._answers.get(timeout=_PATIENCE_SECONDS)
-        except queue.Empty:
+        answer = self._scouts.answer(_PATIENCE_SECONDS)
+        if answer is None:
             self._progress.check()
             return
-        if isinstance(answer, BecalmError):
-            raise answer
-        worker, number, seen, raw = answer
-        self._busy[worker] -= 1
-        sights = self._under.pop(number)
-        known = not raw or bool(self._repository.index.locate_many(BlobKind.DATA, raw).found.all())
-        for sight, one in zip(sights, seen, strict=True):
-            self._end(sight, one if known else one._replace(same=False), stack)
-            self._same += sight.same
+        found = answer[1]
+        sights = self._under.pop(found.number)
+        known = not found.raw or bool(self._repository.index.locate_many(BlobKind.DATA, found.raw).found.all())
+        for sight, seen in zip(sights, found.seen, strict=True):
+            if sight.asked is not None and seen.same and not seen.folders:
+                self._held -= len(sight.asked.sealed)
+                sight.asked = None
+            self._end(sight, seen if known else seen.doubted(), stack)
+            self._same += sight.seen.same
         self._done += len(sights)
         self._progress.path = sights[-1].path
 
     def _end(self, sight: Sight, seen: Seen, stack: list[Sight]) -> None:
         """Take what was seen of a directory, and put those in it on the stack."""
-        sight.same, sight.files, sight.size = seen.same, seen.files, seen.size
+        sight.seen = seen._replace(folders=()) if seen.folders else seen
         if seen.folders is None:
             sight.odd = None
-        else:
+        elif seen.folders:
             sight.waiting += len(seen.folders)
             path = f"{sight.path}/" if sight.path else ""
             stack.extend([Sight(path + name, tree, sight, name) for name, tree in seen.folders])
         _one_less(sight)
+
+
+def _runs(places: Sequence[Location]) -> list[list[Location]]:
+    """Put together what is fetched at once: trees that lie close to each other."""
+    runs: list[list[Location]] = []
+    end = 0
+    for place in sorted(places, key=lambda one: (one.pack, one.blob.offset)):
+        first = runs[-1][0] if runs else place
+        close = place.pack == first.pack and place.blob.offset - end <= _WIDEST_GAP
+        if runs and close and place.blob.offset + place.blob.length - first.blob.offset <= _LONGEST_RANGE:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+        end = place.blob.offset + place.blob.length
+    return runs
+
+
+def document_of(sight: Sight, repository: Repository) -> bytes:
+    """Return the tree of a directory that was seen. Raises: Damaged."""
+    asked = sight.asked
+    if asked is None:
+        return bytes(repository.blob(BlobKind.TREE, sight.tree))
+    place = IndexedBlob(id=asked.tree, kind=BlobKind.TREE, offset=0, length=len(asked.sealed), uncompressed_length=asked.plain)
+    return bytes(read_blob(repository.key, asked.sealed, place, where=repository.store.url))
+
+
+def parts_of(sight: Sight, document: bytes) -> Patch | None:
+    """Say which entries of a directory stay, of its tree, and which must be looked at; nothing where all of it must be."""
+    patch = patch_below(document, sight.odd) if sight.seen.same and sight.odd else sight.seen.patch
+    if patch is None:
+        return None
+    even = sight.even
+    return [Stays(part.begin, part.end) if isinstance(part, Below) and part.same and part.name in even else part for part in patch]
 
 
 def _one_less(sight: Sight | None) -> None:
@@ -217,8 +281,8 @@ def _one_less(sight: Sight | None) -> None:
             return
         above, past = sight.above, sight.past
         if not sight.walks:
-            past[0] += sight.files
-            past[1] += sight.size
+            past[0] += sight.seen.files
+            past[1] += sight.seen.size
             past[2] += 1
         if above is not None:
             for number in range(3):
@@ -228,25 +292,3 @@ def _one_less(sight: Sight | None) -> None:
             elif above.odd is not None:
                 above.odd[sight.name] = sight
         sight = above
-
-
-def _has_many(fd: int) -> bool:
-    """Say whether there are so many directories that a crew pays; only as many are counted."""
-    folders = [f"/proc/self/fd/{fd}"]
-    for folder in folders:
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        if len(folders) > _PAYS_FOLDERS:
-            return True
-    return False
-
-
-class _Inline:
-    """The way back within this process."""
-
-    def __init__(self, answers: queue.SimpleQueue[Answer | BecalmError]) -> None:
-        self._answers = answers
-
-    def send(self, message: Any) -> None:
-        """Put an answer where those of a crew are."""
-        self._answers.put((0, *message))

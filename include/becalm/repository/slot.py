@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from becalm.errors import IntegrityError
 from becalm.repository.crypto import MAC, NONCE, OVERHEAD, Buffer, MasterKey, seal, unseal
-from becalm.repository.format import BlobKind, IndexedBlob
+from becalm.repository.format import BlobKind
+from becalm.repository.pack import BETWEEN, ENTRY_BYTES, LENGTH_BYTES, TARGET, compress, decompress, header_entry, length_field
 from becalm.repository.scheme import MAXIMUM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-from becalm.repository.pack import BETWEEN, ENTRY_BYTES, LENGTH_BYTES, TARGET, compress, decompress, header_entry, length_field
+    from becalm.repository.landed import Row
 
 _SPARE = 15
 """`update_into` asks for room for one more block, less a byte."""
@@ -26,11 +26,11 @@ _SPARE = 15
 _MOST_BLOBS = 1 << 16
 """A pack of the smallest blobs ends here, so that its header has a bound."""
 
+_NONCES = 32
+"""So many are made at a time."""
+
 SLOT_BYTES = TARGET + MAXIMUM + 2 * OVERHEAD + _SPARE + LENGTH_BYTES + _MOST_BLOBS * max(ENTRY_BYTES)
 """What a slot must hold: a pack that is all but full, one more blob of the largest size, and the header. Only what is written costs memory."""
-
-Row: TypeAlias = tuple[bytes, int, int, int]
-"""A blob in a pack: its id, offset, length, and the bytes of its plain text where it is compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,6 @@ class Sealed:
     rows: tuple[Row, ...]
 
 
-def blobs_of(rows: Sequence[Row]) -> tuple[IndexedBlob, ...]:
-    """Return what the index says of a pack's blobs. A slot holds data, never trees."""
-    return tuple(
-        [
-            IndexedBlob(id=raw.hex(), kind=BlobKind.DATA, offset=offset, length=length, uncompressed_length=plain)
-            for raw, offset, length, plain in rows
-        ]
-    )
-
-
 class SlotPack:
     """Collects data blobs in a slot until there are enough for a pack."""
 
@@ -61,6 +51,7 @@ class SlotPack:
         self._rows: list[Row] = []
         self._header: list[bytes] = []
         self._length = 0
+        self._nonces = b""
 
     @property
     def empty(self) -> bool:
@@ -82,7 +73,7 @@ class SlotPack:
         key, buffer, place = self._key, self._buffer, self._length
         begin = place + NONCE
         end = begin + len(body)
-        nonce = os.urandom(NONCE)
+        nonce = self._nonce()
         buffer[place:begin] = nonce
         key.cipher(nonce).update_into(body, buffer[begin : end + _SPARE])
         buffer[end : end + MAC] = key.mac(nonce, buffer[begin:end])
@@ -90,6 +81,13 @@ class SlotPack:
         length = self._length - place
         self._rows.append((raw_id, place, length, packed_from))
         self._header.append(header_entry(BlobKind.DATA, raw_id, length, packed_from))
+
+    def _nonce(self) -> bytes:
+        """Return random bytes that nobody had before. The system is asked for many at a time: a blob is sealed in little more than a question takes."""
+        if not self._nonces:
+            self._nonces = os.urandom(NONCE * _NONCES)
+        nonce, self._nonces = self._nonces[:NONCE], self._nonces[NONCE:]
+        return nonce
 
     def finish(self) -> Sealed:
         """Add the header, read every blob back from the buffer, and name the pack.

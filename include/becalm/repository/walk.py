@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from hashlib import sha256
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISDIR
 from typing import TYPE_CHECKING
 
+import orjson
+
 from becalm.errors import Damaged, PermanentError
 from becalm.model import Severity
 from becalm.repository.before import Before, RawEntry
+from becalm.repository.beside import Below, Stays
 from becalm.repository.format import BlobKind
 from becalm.repository.frame import Frame
 from becalm.repository.listing import large_listing
@@ -22,7 +26,8 @@ from becalm.repository.node import Node, encode_node, join_nodes, parse_ns
 from becalm.repository.quoting import to_bytes
 from becalm.repository.reading import REPLACED, WENT_AWAY, why_not
 from becalm.repository.reads import Reads
-from becalm.repository.sights import Sights
+from becalm.repository.scouts import Scouts
+from becalm.repository.sights import Sights, document_of, parts_of
 from becalm.repository.source import Folder, Source
 from becalm.repository.spool import Spool
 
@@ -57,8 +62,9 @@ class Walk:
         folders: Folders,
         stable_inodes: bool,
         workers: int | None = None,
+        scouts: Scouts | None = None,
     ) -> None:
-        """Begin nowhere."""
+        """Begin nowhere. `scouts` have been sent ahead."""
         self.dirs = self.unchanged = 0
         self._repository = repository
         self._writer = writer
@@ -69,6 +75,7 @@ class Walk:
         self._progress = progress
         self._stable_inodes = stable_inodes
         self._workers = workers
+        self._scouts = scouts
         self._folders = folders
         self._reads = Reads(writer, source, hands, progress, folders=folders, ready=self._one_less)
         self._doubts: list[tuple[Frame, int, bool]] = []
@@ -93,7 +100,7 @@ class Walk:
         sight = self._look(fd, parent_tree)
         if sight is not None and not sight.walks:
             return self._source.node("", stat, subtree=parent_tree, xattrs=attributes)
-        root = self._frame(Frame(Folder(fd, ""), "", stat, None, 0, self._before(parent_tree, ""), iter(names), attributes, sight), names)
+        root = self._begun(Frame(Folder(fd, ""), "", stat, None, 0, None, iter(()), attributes, sight), parent_tree, names)
         root.users += 1  # until all is read: whatever must be opened again is found from here
         stack = [root]
         while stack:
@@ -112,11 +119,14 @@ class Walk:
         """See what is as it was, where that can be seen by inodes and times of change and where no blob must be brought again."""
         if not (tree and self._stable_inodes) or self._entries.access_times:
             return None
-        with Sights(self._repository, self._progress, workers=self._workers) as sights:
-            sights.begin(fd)
-            if not self._writer.relies_on_all:  # to know this, the index is read: the crew starts meanwhile
+        with ExitStack() as mine:
+            scouts = self._scouts
+            if scouts is None or not scouts.are_below(fd):
+                scouts = mine.enter_context(Scouts(fd, workers=self._workers))
+            if not self._writer.relies_on_all:  # to know this, the index is read: the scouts start meanwhile
                 return None
-            sight = sights.look(fd, tree)
+            sight = Sights(self._repository, self._progress, scouts).look(tree)
+            scouts.let_go()
         files, size, self.dirs = sight.past
         self.unchanged = files
         self._progress.add(files=files, size=size)
@@ -179,21 +189,42 @@ class Walk:
             return None
         except OSError as error:
             return self._not_entered(frame, folder, name, error)
-        try:
-            names = _names(folder.fd)
-        except OSError as error:
-            return self._closed(frame, folder, name, stat, error)
         frame.waiting += 1
         place = len(frame.entries) - 1
         attributes = self._source.xattrs(frame.folder, name, folder.fd)
-        was = self._before(before or "", folder.path)
-        return self._frame(Frame(folder, name, stat, frame, place, was, iter(names), attributes, sight, entry), names)
+        child = Frame(folder, name, stat, frame, place, None, iter(()), attributes, sight, entry)
+        return self._begun(child, before or "")
 
-    def _frame(self, frame: Frame, names: list[str]) -> Frame:
-        """Have a large directory spooled as the walk goes through it."""
-        if len(names) > SPOOLED:
-            frame.names = self._in_parts(frame, names)
+    def _begun(self, frame: Frame, tree: str, names: list[str] | None = None) -> Frame:
+        """Find what of a directory must be looked at: what the scouts have left of it, or all that is in it."""
+        if self._patched(frame):
+            return frame
+        if names is None:
+            try:
+                names = _names(frame.folder.fd)
+            except OSError as error:
+                self._no_list(frame.folder, error)
+                return frame
+        frame.before = self._before(tree, frame.folder.path)
+        frame.names = self._in_parts(frame, names) if len(names) > SPOOLED else iter(names)  # a large one is spooled as the walk goes
         return frame
+
+    def _patched(self, frame: Frame) -> bool:
+        """Keep what the scouts have found as it was, and look at the rest of it alone. Says so where they have told nothing of it."""
+        sight = frame.sight
+        if sight is None or not sight.is_in_parts:
+            return False
+        document = document_of(sight, self._repository)
+        sight.asked = None
+        parts = parts_of(sight, document)
+        if parts is None:
+            return False
+        before = {part.name: orjson.loads(document[part.begin : part.end]) for part in parts if isinstance(part, Below)}
+        frame.before = Before.of(sight.tree, before)
+        frame.names = _left(frame, document, parts)
+        self.unchanged += sight.seen.files
+        self._progress.add(files=sight.seen.files, size=sight.seen.size)
+        return True
 
     def _in_parts(self, frame: Frame, names: list[str]) -> Iterator[str]:
         """Yield the names of a large directory. Every so often all that it has given is brought to its end and spooled."""
@@ -248,9 +279,12 @@ class Walk:
 
     def _closed(self, frame: Frame, folder: Folder, name: str, stat: os.stat_result, error: OSError) -> Frame:
         """Return a directory that cannot be read as an empty one, with the finding."""
-        self._findings.cannot_read(folder.path, error, "the directory cannot be read: what is in it is missing")
+        self._no_list(folder, error)
         frame.waiting += 1
         return Frame(folder, name, stat, frame, len(frame.entries) - 1, None, iter(()))
+
+    def _no_list(self, folder: Folder, error: OSError) -> None:
+        self._findings.cannot_read(folder.path, error, "the directory cannot be read: what is in it is missing")
 
     def _special(self, frame: Frame, name: str, stat: os.stat_result) -> None:
         try:
@@ -415,6 +449,15 @@ class Walk:
         if isinstance(content, str):
             return self._entries.directory(name, stat, content, xattrs=attributes)
         return self._entries.file(name, stat, content, size=stat.st_size, device_id=self._source.device(stat), xattrs=attributes)
+
+
+def _left(frame: Frame, document: bytes, parts: Sequence[Stays | Below | str]) -> Iterator[str]:
+    """Yield the names that must be looked at; what stays is put where it belongs as they are asked for."""
+    for part in parts:
+        if isinstance(part, Stays):
+            frame.entries.append(document[part.begin : part.end])
+        else:
+            yield part.name if isinstance(part, Below) else part
 
 
 def _names(fd: int) -> list[str]:

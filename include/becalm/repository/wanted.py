@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from becalm.errors import Damaged, NotFound, UsageError
+from becalm.repository.crypto import OVERHEAD
 from becalm.repository.extract_worker import Spot
 from becalm.repository.format import BlobKind
 from becalm.repository.gather import SMALLEST_HOLE, is_hole
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 Entry: TypeAlias = dict[str, Any]
 """An entry of a directory, as it stands in the tree."""
+
+_FEW = 16
+"""Of so few blobs the repository is asked one by one."""
 
 is_plain = re.compile(r'(?!\.\.?\Z)[^\0-\x1f/\\"\x7f]{1,63}').fullmatch
 """Most names: they fit whatever their bytes are, lead nowhere, and stand in a tree as they are."""
@@ -130,10 +134,13 @@ def locate_blobs(index: Index, content: Sequence[str], *, sparse: bool) -> list[
     ]
 
 
-def locate(index: Index, files: Sequence[tuple[Place, Entry]], *, sparse: bool) -> list[Wanted]:
+def locate(repository: Repository, files: Sequence[tuple[Place, Entry]], *, sparse: bool) -> list[Wanted]:
     """Find the blobs of files. Of a file that cannot be made, the problem says why."""
     wanted = [Wanted(place, entry) for place, entry in files]
-    found = _spots(index, b"".join([_raw_content(one) for one in wanted]))
+    raw = b"".join([_raw_content(one) for one in wanted])
+    found = _few(repository, raw)
+    if found is None:
+        found = _spots(repository.index, raw)
     begin = 0
     for one in wanted:
         end = begin + len(one.content)
@@ -152,6 +159,21 @@ def locate(index: Index, files: Sequence[tuple[Place, Entry]], *, sparse: bool) 
         if not one.problem and total != one.entry.get("size", 0):
             one.problem = f"it should have {one.entry.get('size', 0)} bytes, and its blobs have {total}"
     return wanted
+
+
+def _few(repository: Repository, raw: bytes) -> list[tuple[Spot, int]] | None:
+    """Return the same as `_spots` where it can be told without the index."""
+    if len(raw) > 32 * _FEW:
+        return None
+    found: list[tuple[Spot, int]] = []
+    for begin in range(0, len(raw), 32):
+        place = repository.sought(BlobKind.DATA, raw[begin : begin + 32].hex())
+        if place is None:
+            return None
+        blob = place.blob
+        spot = Spot(place.pack, blob.offset, blob.length, blob.uncompressed_length)
+        found.append((spot, blob.uncompressed_length or blob.length - OVERHEAD))
+    return found
 
 
 def _spots(index: Index, raw: bytes) -> list[tuple[Spot, int]]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from becalm.errors import BecalmError
 from becalm.repository.chunker import chunks, pieces
-from becalm.repository.format import BlobId, BlobKind, IndexDoc, IndexedBlob, Layout
+from becalm.repository.format import BlobId, BlobKind, Layout
+from becalm.repository.landed import index_document, index_entry, rows_of
 from becalm.repository.node import encode_tree
 from becalm.repository.pack import BETWEEN, LEVEL_OF_TREES, PackBuilder, encode_blob
 from becalm.repository.reader import Repository, put_once
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from becalm.repository.crypto import Buffer
     from becalm.repository.index import Index, PackEntries
+    from becalm.repository.landed import Row
     from becalm.repository.node import Node
     from becalm.repository.pack import EncodedBlob
 
@@ -99,7 +101,9 @@ class Writer:
         self._in_flight = 0
         self._builders: dict[BlobKind, PackBuilder] = {}
         self._claimed: dict[BlobKind, set[bytes]] = {kind: set() for kind in BlobKind}
-        self._unindexed: dict[str, tuple[IndexedBlob, ...]] = {}
+        self._unindexed: list[bytes] = []
+        """What the next index object says, pack by pack."""
+        self._blobs_unindexed = 0
         self._packs: list[str] = []
         self._blobs = 0
         self._bytes = 0
@@ -284,29 +288,29 @@ class Writer:
             with self._lock:
                 self.check()
             pack = builder.finish()
-            self._put(pack.id, pack.body, pack.blobs)
+            self._put(pack.id, pack.body, builder.kind, rows_of(pack.blobs))
         except BaseException as error:  # noqa: BLE001  kept, and raised in the caller's thread
             self._fail(error)
         finally:
             self._landed()
 
-    def send_pack(self, pack_id: str, body: memoryview, blobs: Callable[[], tuple[IndexedBlob, ...]], sent: Callable[[], None]) -> None:
-        """Send a pack that was built and checked elsewhere. Returns at once; `sent` is called when the body is not needed any more.
+    def send_pack(self, pack_id: str, body: memoryview, rows: Sequence[Row], sent: Callable[[], None]) -> None:
+        """Send a pack of data that was built and checked elsewhere. Returns at once; `sent` is called when the body is not needed any more.
 
         Its blobs were claimed before. Where the writer has failed, nothing is sent.
         """
         with self._lock:
             self._in_flight += 1
         try:
-            self._uploads.submit(self._upload_body, pack_id, body, blobs, sent)
+            self._uploads.submit(self._upload_body, pack_id, body, rows, sent)
         except RuntimeError:  # the pool is closed: another thread has failed
             self._done_with(body, sent)
 
-    def _upload_body(self, pack_id: str, body: memoryview, blobs: Callable[[], tuple[IndexedBlob, ...]], sent: Callable[[], None]) -> None:
+    def _upload_body(self, pack_id: str, body: memoryview, rows: Sequence[Row], sent: Callable[[], None]) -> None:
         try:
             with self._lock:
                 self.check()
-            self._put(pack_id, body, blobs())
+            self._put(pack_id, body, BlobKind.DATA, rows)
         except BaseException as error:  # noqa: BLE001  kept, and raised in the caller's thread
             self._fail(error)
         finally:
@@ -321,27 +325,27 @@ class Writer:
                 self._in_flight -= 1
                 self._idle.notify_all()
 
-    def _put(self, pack_id: str, body: bytearray | memoryview, blobs: tuple[IndexedBlob, ...]) -> None:
+    def _put(self, pack_id: str, body: bytearray | memoryview, kind: BlobKind, rows: Sequence[Row]) -> None:
         put_once(self.repository.store, Layout.pack(pack_id), body, retain_until=self.retain_until)
-        self.index.add(pack_id, blobs)
+        self.index.add_rows(pack_id, kind, rows)
+        entry = index_entry(pack_id, kind, rows)
+        landed = [row[0] for row in rows]
         with self._lock:
-            stale = self._not_for_good()
-            for kind in BlobKind:
-                landed = {bytes.fromhex(blob.id) for blob in blobs if blob.kind is kind}
-                self._claimed[kind] -= landed
-                stale[kind] -= landed
-            self._unindexed[pack_id] = blobs
+            self._claimed[kind].difference_update(landed)
+            self._not_for_good()[kind].difference_update(landed)
+            self._unindexed.append(entry)
+            self._blobs_unindexed += len(rows)
             self._packs.append(pack_id)
-            self._blobs += len(blobs)
+            self._blobs += len(rows)
             self._bytes += len(body)
         self._write_index(at_least=_BLOBS_PER_INDEX)
 
     def _write_index(self, *, at_least: int) -> None:
         with self._lock:
-            if sum(map(len, self._unindexed.values())) < at_least:
+            if self._blobs_unindexed < at_least:
                 return
-            packs, self._unindexed = self._unindexed, {}
-        self.repository.save_document(Layout.INDEX, IndexDoc(packs).encode(), retain_until=self.retain_until)
+            entries, self._unindexed, self._blobs_unindexed = self._unindexed, [], 0
+        self.repository.save_document(Layout.INDEX, index_document(entries), retain_until=self.retain_until)
 
 
 def _only_in(index: Index, packs: Collection[str]) -> dict[BlobKind, set[bytes]]:

@@ -6,22 +6,26 @@ What comes back is a reply, `Refused` with the server's own answer, or one of Be
 from __future__ import annotations
 
 import gzip
+import re
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import orjson
 
 from becalm.errors import AccessDenied, StoreUnavailable, UsageError
+from becalm.storage.s3_body import ViewReader
 from becalm.storage.s3_errors import Answer, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from becalm.clock import Clock
 
@@ -34,6 +38,14 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 60
 TIME_SAMPLE_SECONDS = 60.0
 """How long one `Date` of the server is good for telling its time."""
+
+_SMALL = 64 << 10
+"""A smaller body is hashed, whatever its name."""
+_IS_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
+_OTHER_DIGEST = "XAmzContentSHA256Mismatch"
+_SIGNER = "becalm-s3v4"
+_KNOWN: ContextVar[str] = ContextVar("known", default="")
+"""The digest of the body that is being sent, where it is known."""
 
 _SESSION_LOCK = threading.Lock()
 """Clients are safe in threads; making them is not."""
@@ -69,10 +81,24 @@ class Connection:
 
     def call(self, operation: str, where: str, **arguments: Any) -> Reply:
         """Send one request. Raises Refused with the server's answer, or the error of a server that gave none."""
-        with self.translated(operation, where):
-            reply: Reply = getattr(self._client(), operation)(Bucket=self._bucket, **arguments)
-            self._note_time(reply)
+        named = _named(arguments)
+        try:
+            reply = self._send(operation, where, arguments, digest=named)
+        except Refused as refused:
+            if not named or refused.answer.code != _OTHER_DIGEST or (digest := _digest(arguments["Body"])) == named:
+                raise
+            reply = self._send(operation, where, arguments, digest=digest)
         self.answered = True
+        return reply
+
+    def _send(self, operation: str, where: str, arguments: dict[str, Any], *, digest: str) -> Reply:
+        token = _KNOWN.set(digest)
+        try:
+            with self.translated(operation, where):
+                reply: Reply = getattr(self._client(), operation)(Bucket=self._bucket, **arguments)
+                self._note_time(reply)
+        finally:
+            _KNOWN.reset(token)
         return reply
 
     def close(self) -> None:
@@ -152,7 +178,7 @@ class Connection:
         )
         try:
             with _SESSION_LOCK:
-                return _session().client(
+                client = _session().client(
                     "s3",
                     endpoint_url=access.endpoint,
                     region_name=access.region,
@@ -162,6 +188,8 @@ class Connection:
                     verify=access.verify,
                     config=config,
                 )
+                client.meta.events.register("choose-signer.s3.PutObject", _signer())
+                return client
         except ValueError as error:
             raise UsageError(
                 f"{self._access.endpoint!r} is no endpoint: {error}", where=self._bucket, hint="write it as https://host:port"
@@ -187,6 +215,37 @@ def _session() -> Any:
             return
 
     return Plain(botocore_session=session)
+
+
+@cache
+def _signer() -> Callable[..., str]:
+    """Return what names the signer of a put: botocore's own, but that a digest that is known is not computed a second time."""
+    from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
+
+    class Known(S3SigV4Auth):  # type: ignore[misc]  # botocore is not typed
+        """Takes the digest of the body from the caller, where he knows it."""
+
+        def payload(self, request: Any) -> str:
+            return _KNOWN.get() or str(super().payload(request))
+
+    AUTH_TYPE_MAPS[_SIGNER] = Known
+    return lambda **_: _SIGNER
+
+
+def _named(arguments: dict[str, Any]) -> str:
+    """Return the digest of a large body out of the object's name, where that looks like one. The server compares the bytes with it."""
+    name = str(arguments.get("Key", "")).rpartition("/")[2]
+    return name if len(arguments.get("Body", b"")) > _SMALL and _IS_DIGEST(name) else ""
+
+
+def _digest(body: Any) -> str:
+    """Return the true digest of a body. One that is read is put back to its begin."""
+    if not isinstance(body, ViewReader):
+        return sha256(body).hexdigest()
+    body.seek(0)
+    found = sha256(body.read()).hexdigest()
+    body.seek(0)
+    return found
 
 
 class _Descriptions:

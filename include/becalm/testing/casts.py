@@ -39,7 +39,7 @@ LEASE_SECONDS = 900.0
 MARGIN_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
 PATIENCE = 6
-HEALING_RUNS = 4
+HEALING_RUNS = 2
 RULES = Rules(most_share=1.0)
 
 STAYS: Volumes = {"data": {"stays": b"what stays"}}
@@ -72,7 +72,7 @@ def save(world: World, store: ObjectStore, run_id: str, volumes: Volumes) -> Non
     checked = check_tree(repository, tree)
     needs = frozenset(key.rpartition("/")[2] for key in checked.keys if key.startswith(Layout.DATA))
     if checked.damages:
-        mark_missing(store, sorted(needs))
+        mark_missing(repository, sorted(needs))
         raise Damaged(str(checked.damages[0]))
     publish(
         repository,
@@ -196,7 +196,7 @@ def pruner(run_id: str, *, times: int = 1, asks: bool = True) -> Callable[[World
 def and_the_next_run_is_good(world: World) -> None:
     """Demand the same, and that new runs come to a good point without help. Raises: Broken.
 
-    Where a prune that never asked has left an index that names packs which are gone, each run that fails marks those it has met.
+    Where a prune that never asked has left an index that names packs which are gone, the first run marks all of them and fails.
     """
     nothing_dangles(world)
     world.clock.advance(2 * LEASE_SECONDS)

@@ -179,7 +179,7 @@ def next_run(scenario: Scenario, world: World) -> None:  # noqa: ARG001  (a way'
     judge(world, also=also)
 
 
-@_way("verify")
+@_way("verify", every=2)
 def verify(scenario: Scenario, world: World) -> None:  # noqa: ARG001  (a way's signature)
     """Verify every byte; where a lock of the one that died is in the way, once it has ended."""
     try:
@@ -189,7 +189,7 @@ def verify(scenario: Scenario, world: World) -> None:  # noqa: ARG001  (a way's 
         demand_verified(world)
 
 
-@_way("a restore")
+@_way("a restore", every=3)
 def restore(scenario: Scenario, world: World) -> None:  # noqa: ARG001  (a way's signature)
     """Restore every volume of every point into a folder, and compare."""
     for point in world.visible():

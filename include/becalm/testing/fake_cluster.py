@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from becalm.errors import AlreadyExists, BecalmError, Conflict, InvalidObject, NotFound, RevisionGone
@@ -27,6 +27,10 @@ Key = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
 Table = tuple[str, str]
 """Group and resource."""
+
+
+EXEC_PIECE_BYTES = 32 * 1024
+"""In what pieces output is handed on."""
 
 
 class Executor(Protocol):
@@ -259,18 +263,31 @@ class FakeCluster:
                     yield event
 
     def exec(
-        self, namespace: str, pod: str, *, container: str, command: Sequence[str], stdin: bytes = b"", timeout_seconds: float = 30
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        timeout_seconds: float = 30,
+        out: Callable[[bytes], object] | None = None,
     ) -> ExecResult:
         """Hand a command to the test's executor, if the container is there and runs."""
         self._enter(Call(verb="exec", kind="pods", namespace=namespace, name=pod, command=tuple(command)))
         with self._changed:
             item = self._present(self.kind("pods"), (namespace, pod))
-        names = [one["name"] for one in item["spec"]["containers"]]
+        names = [one["name"] for one in (*item["spec"]["containers"], *item["spec"].get("initContainers", []))]
         if container not in names:
             raise NotFound(f"the pod has no container {container}", where=f"{namespace}/{pod}")
         if item.get("status", {}).get("phase") != "Running":
             raise NotFound("the pod does not run", where=f"{namespace}/{pod}")
-        return self.run_command(namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds)
+        result = self.run_command(namespace, pod, container=container, command=command, stdin=stdin, timeout_seconds=timeout_seconds)
+        if out is None:
+            return result
+        for start in range(0, len(result.stdout), EXEC_PIECE_BYTES):
+            out(result.stdout[start : start + EXEC_PIECE_BYTES])
+        return replace(result, stdout=b"")
 
     def logs(self, namespace: str, pod: str, *, container: str = "", follow: bool = False) -> Iterator[bytes]:  # noqa: ARG002  (one log, already whole)
         """Yield what the test put into `log_lines`."""

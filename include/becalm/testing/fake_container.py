@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from becalm.errors import NotFound
 from becalm.kube.base import ExecResult
+from becalm.quiesce.deadman import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,11 @@ TOOLS = ("mkdir", "sleep", "cat", "rm", "setsid")
 """All that the dead-man switch may use beside the shell; the last is a wish."""
 
 _LOG = 'printf "%s %s\\n" "$1" "$(/bin/date +%s.%N)" >>"$0"'
+
+
+def _at_home(part: str) -> str:
+    """Let a switch stand in the container's own folder: the machine's `/dev/shm` is shared by all containers of all tests."""
+    return "TMPDIR" if part == ":".join(FOLDERS) else part
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +94,7 @@ class FakeContainer:
             raise FileNotFoundError(command[0])
         variables = {"PATH": str(self.folder / "bin"), "TMPDIR": str(self.folder / "tmp"), **(environment or {})}
         process = subprocess.Popen(
-            [command[0], *command[1:]],
+            [_at_home(part) for part in command],
             executable=program,
             env=variables,
             stdin=subprocess.DEVNULL,
