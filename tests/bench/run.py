@@ -1,6 +1,6 @@
 """Run every measurement, print one table, and write docs/BENCHMARKS.md: `make bench`.
 
-    python -m tests.bench.run [--only parse,mover,engine,memory,latency,freeze] [--quick] [--rounds 5] [--work /var/tmp]
+    python -m tests.bench.run [--only parse,mover,engine,memory,objects,latency,freeze] [--quick] [--rounds 5] [--work /var/tmp]
 
 Each line is a ratio within one run: another program's seconds over ours, or what is allowed over what was measured. One and more
 is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. Only a whole run, neither
@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import bench_engine, bench_freeze, bench_latency, bench_memory, bench_mover, bench_parse
+from tests.bench import bench_engine, bench_freeze, bench_latency, bench_memory, bench_mover, bench_objects, bench_parse
 from tests.bench.engine_tools import programs, versions
 from tests.bench.stand import absent, stand
 from tests.e2e.harness import World
@@ -188,11 +188,45 @@ def memory(report: Report, *, quick: bool) -> None:
         report.rows += [Row(what="memory", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
 
 
+def objects(report: Report, *, quick: bool) -> None:
+    """Very many objects, captured at one revision. They stay in the cluster; `python -m tests.bench.bench_objects --clean` removes them."""
+    if not os.environ.get("KUBECONFIG"):
+        report.rows.append(Row(what="very many objects at one revision", note="not measured: KUBECONFIG not set"))
+        return
+    field = bench_objects.QUICK if quick else bench_objects.FULL
+    found = bench_objects.compare(field, rounds=1 if quick else 3, work=report.work)
+    what = f"{found.objects} objects ({found.bytes_read / 1e6:.0f} MB) of {field.kinds} kinds in {field.namespaces} namespaces"
+    report.rows += [
+        Row(
+            what=f"capture {what}",
+            measured=f"{found.capture:.1f} s",
+            beside=f"allowed: {bench_objects.ALLOWED_RATIO:g} times the bare reading of {found.reading:.1f} s",
+            ratio=round(bench_objects.ALLOWED_RATIO / found.ratio, 2),
+            note=f"times the bare reading, rounds: {', '.join(map(str, found.ratios))}",
+        ),
+        Row(
+            what="its memory at most",
+            measured=f"{found.memory:.0f} MiB",
+            beside=f"allowed: {bench_objects.MEMORY_MEBIBYTES} MiB",
+            ratio=round(bench_objects.MEMORY_MEBIBYTES / found.memory, 2),
+            note=f"bare reading: {found.reading_memory:.0f} MiB",
+        ),
+        Row(
+            what=f"once more, one of {bench_objects.CHANGED} changed, stores",
+            measured=f"{100 * found.share:.2f} % of {found.added / 1e6:.0f} MB",
+            beside=f"allowed: {100 * bench_objects.ALLOWED_SHARE:g} %",
+            ratio=round(bench_objects.ALLOWED_SHARE / max(found.share, 0.0001), 2),
+            note=f"{found.again:.1f} s",
+        ),
+    ]
+
+
 PARTS: dict[str, Callable[..., None]] = {
     "parse": parse,
     "mover": mover,
     "engine": engine,
     "memory": memory,
+    "objects": objects,
     "latency": latency,
     "freeze": freeze,
 }

@@ -40,7 +40,10 @@ export REDISCLI_AUTH="$REDIS_PASSWORD"
 while :; do
   printf 'multi\nincr orders\nincr items\nexec\n' | redis-cli >/dev/null 2>&1 || sleep 0.1
 done &
-exec redis-server --dir /data --bind 127.0.0.1 --requirepass "$REDIS_PASSWORD" --appendonly yes
+cat >/tmp/redis.conf <<'CONF'
+requirepass "it's a \"secret\" \\ one"
+CONF
+exec redis-server /tmp/redis.conf --dir /data --bind 127.0.0.1 --appendonly yes
 """
 REDIS_COUNTS = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli mget orders items'
 

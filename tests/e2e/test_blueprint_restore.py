@@ -61,7 +61,7 @@ def numbers(world: World, namespace: str, name: str, counts: str) -> list[int]:
     told: list[int] = eventually(
         lambda: [int(word) for word in world.shell(namespace, pod, f"{counts} || true", container="main").split() if word.isdecimal()],
         f"{name} in {namespace} answers",
-        seconds=60,
+        seconds=150,
     )
     return told
 
@@ -73,14 +73,14 @@ def test_what_was_written_before_the_freeze_comes_back_in_whole_pairs(
     for name, script in (("mariadb", stores.MARIADB), ("redis", stores.REDIS), ("etcd", stores.ETCD)):
         world.create(stores.stateful_set(name, stores.pod(IMAGE, script, environment=ENVIRONMENT)), namespace)
     for name, counts in (("mariadb", stores.MARIADB_COUNTS), ("redis", stores.REDIS_COUNTS)):
-        eventually(lambda name=name, counts=counts: numbers(world, namespace, name, counts)[0] > 20, f"{name} is written to", seconds=60)
+        eventually(lambda name=name, counts=counts: numbers(world, namespace, name, counts)[0] > 20, f"{name} is written to", seconds=150)
     before = {
         "mariadb": numbers(world, namespace, "mariadb", stores.MARIADB_COUNTS),
         "redis": numbers(world, namespace, "redis", stores.REDIS_COUNTS),
     }
     etcd = world.ready(namespace, "app=etcd")
     put = "ETCDCTL_API=3 etcdctl put /shop/key value-of-the-key 2>&1 || true"
-    eventually(lambda: "OK" in world.shell(namespace, etcd, put, container="main"), "etcd serves", seconds=60)
+    eventually(lambda: "OK" in world.shell(namespace, etcd, put, container="main"), "etcd serves", seconds=150)
     policy = tmp_path / "stores.yaml"
     policy.write_text(policy_text(namespace, bucket))
     becalm("init", str(policy), environment=environment)

@@ -8,13 +8,10 @@ Every application is a counter in memory or on a volume of its own; nothing is c
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,7 +51,7 @@ class Place:
     freeze: list[str] = field(default_factory=lambda: list(FREEZE))
     thaw: list[str] = field(default_factory=lambda: list(THAW))
     command: dict[str, Any] = field(default_factory=dict)
-    timeout: str = "20s"
+    timeout: str = "5m"
     on_failure: str = "crash-consistent"
 
     @property
@@ -206,32 +203,13 @@ def test_without_a_folder_to_write_to_the_freeze_is_not_guarded_and_says_what_to
     assert not place.is_still()
 
 
-STATIC = r"""
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-int main(int n, char **words) {
-    const char *state = "/state/frozen";
-    if (n > 1 && !strcmp(words[1], "freeze")) { FILE *made = fopen(state, "w"); return made ? fclose(made) : 1; }
-    if (n > 1 && !strcmp(words[1], "thaw")) { unlink(state); return 0; }
-    if (n > 1 && !strcmp(words[1], "ask")) return access(state, F_OK) ? 1 : 0;
-    for (;;) pause();
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def bare_image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image that holds one static program and nothing else; made by the cluster's own tool, named by BECALM_CLUSTER_COMMAND or beside us."""
-    tool = Path(os.environ.get("BECALM_CLUSTER_COMMAND") or Path(__file__).parents[3] / "shared" / "cluster" / "cluster")
-    if not tool.is_file() or not shutil.which("gcc"):
-        pytest.skip("nothing here makes an image of one program")
-    root = tmp_path_factory.mktemp("root")
-    (root / "still.c").write_text(STATIC)
-    subprocess.run(["gcc", "-static", "-O1", "-o", str(root / "still"), str(root / "still.c")], check=True)
-    (root / "still.c").unlink()
-    subprocess.run([str(tool), "image", "becalm.test/bare:1", str(root)], check=True, capture_output=True)
-    return "becalm.test/bare:1"
+@pytest.fixture
+def bare_image() -> str:
+    """An image that holds one static program and nothing else: tests/e2e/still.c."""
+    image = os.environ.get("BECALM_BARE_IMAGE", "")
+    if not image:
+        pytest.skip("no image without a shell: set BECALM_BARE_IMAGE, see tests/e2e/make-images")
+    return image
 
 
 def test_an_image_without_a_shell_is_frozen_unguarded_and_never_called_consistent(place: Place, bare_image: str) -> None:

@@ -53,6 +53,10 @@ SECOND_TRIES = {("get", "secrets"), ("update", "secrets"), ("get", "persistentvo
 """What a second try of a task needs, which adopts what the first one made."""
 RETAINED = {("patch", "volumesnapshotcontents")}
 """Only where a snapshot class retains what it cuts."""
+TOGETHER = {("get", "volumegroupsnapshots"), ("create", "volumegroupsnapshots"), ("delete", "volumegroupsnapshots")} | {
+    ("get", "volumegroupsnapshotcontents")
+}
+"""Only where two volumes and more are cut together."""
 AIRFLOWS = {("watch", "events"), ("patch", "pods")}
 """What Airflow's pod operator does in place of our own movers."""
 
@@ -221,7 +225,7 @@ def test_these_rights_protect_and_restore_and_none_of_them_is_idle(place: Place)
     assert outcome.committed is not None
     assert outcome.committed.consistency == "application-consistent"
     idle = granted("becalm-protect", "becalm-freeze", "becalm-movers") - protector.used
-    assert idle <= SECOND_TRIES | RETAINED | AIRFLOWS | {("get", "pods/log")}  # a short mover ends before its log is read
+    assert idle <= SECOND_TRIES | RETAINED | TOGETHER | AIRFLOWS | {("get", "pods/log")}  # a short mover ends before its log is read
 
     cluster = place.subject.cluster
     for kind, namespace in ((SNAPSHOT, place.shop), (SNAPSHOT, place.name), (CLAIM, place.name), (POD, place.name)):

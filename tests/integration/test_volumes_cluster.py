@@ -15,13 +15,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 from tests.contract.clusters import real_subject
 
 from becalm.actions import discover, export, quiesce, snapshot, sweep, upload
 from becalm.actions.handover import Application, Begun, Cut, Discovered, Exported, Ports, Settings, Trigger
 from becalm.clock import SystemClock
 from becalm.errors import NotFound
-from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, Kind, Verb
+from becalm.kube import connect
+from becalm.kube.base import LABEL_MANAGED, LABEL_RUN, MANAGER, Cluster, Kind, Verb
 from becalm.kube.kinds import (
     CLAIM,
     GROUP_CONTENT,
@@ -45,6 +47,10 @@ from becalm.testing.memory_store import MemoryStore
 
 pytestmark = pytest.mark.cluster
 
+RBAC_FILE = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
+ACCOUNT = Kind(group="", version="v1", resource="serviceaccounts", kind="ServiceAccount", namespaced=True)
+ROLE = Kind(group="rbac.authorization.k8s.io", version="v1", resource="clusterroles", kind="ClusterRole", namespaced=False)
+BINDING = Kind(group="rbac.authorization.k8s.io", version="v1", resource="clusterrolebindings", kind="ClusterRoleBinding", namespaced=False)
 PASSWORD = "correct horse"
 POLICY = "i-volumes"
 
@@ -59,6 +65,9 @@ class Yard:
     store: MemoryStore = field(default_factory=MemoryStore)
     spec: dict[str, Any] = field(default_factory=dict)
     classes: list[tuple[Kind, str]] = field(default_factory=list)
+    """What belongs to no namespace, and goes at the end."""
+    account: Cluster | None = None
+    """Who acts, where it is not the administrator."""
 
     def __post_init__(self) -> None:
         init_repository(self.store, PASSWORD, kdf=Kdf(n=2**10, r=1, p=1))
@@ -76,7 +85,12 @@ class Yard:
         settings = Settings(cluster_name="test", namespace=self.own, export_timeout_seconds=60)
         movers = PodMover(self.subject.cluster, SystemClock(), image=self.subject.image, policy=POLICY, start_timeout_seconds=5)
         return Ports(
-            cluster=self.subject.cluster, store=self.store, password=PASSWORD, clock=SystemClock(), settings=settings, movers=movers
+            cluster=self.account or self.subject.cluster,
+            store=self.store,
+            password=PASSWORD,
+            clock=SystemClock(),
+            settings=settings,
+            movers=movers,
         )
 
     @property
@@ -117,6 +131,22 @@ class Yard:
         self.subject.create(kind, {"metadata": {"name": unique}, "driver": driver, "deletionPolicy": policy})
         self.classes.append((kind, unique))
         return unique
+
+    def as_account(self, name: str, rules: list[dict[str, Any]]) -> Cluster:
+        """Connect as an account that has these rights in the whole cluster and no others."""
+        unique = f"{name}-{self.namespace}"
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.own}
+        self.subject.create(ACCOUNT, {"metadata": {"name": name, "namespace": self.own}})
+        self.subject.create(ROLE, {"metadata": {"name": unique}, "rules": rules})
+        role = {"apiGroup": ROLE.group, "kind": ROLE.kind, "name": unique}
+        self.subject.create(BINDING, {"metadata": {"name": unique}, "roleRef": role, "subjects": [subject]})
+        self.classes += [(BINDING, unique), (ROLE, unique)]
+        asked = {"metadata": {"name": name, "namespace": self.own}, "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        made = self.subject.cluster.apply(ACCOUNT, asked | {"spec": {"expirationSeconds": 3600}}, verb=Verb.CREATE, subresource="token")
+        file = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+        context = {"name": "it", "context": {"cluster": file["clusters"][0]["name"], "user": "it"}}
+        user = {"name": "it", "user": {"token": made["status"]["token"]}}
+        return connect(kubeconfig_dict={**file, "users": [user], "contexts": [context], "current-context": "it"})
 
     def discover(self) -> Discovered:
         """Resolve the selection."""
@@ -324,3 +354,21 @@ def test_what_is_foreign_and_looks_alike_stays(yard: Yard) -> None:
     yard.subject.eventually(lambda: not yard.left())
 
     assert there
+
+
+def test_the_rights_of_the_account_suffice_for_a_group(yard: Yard) -> None:
+    """With the rights that are documented and no others, volumes are cut together and swept; without those for groups, one by one."""
+    yard.claim("data")
+    yard.claim("log")
+    documents = [one for one in yaml.safe_load_all(RBAC_FILE.read_text()) if one]
+    rules = next(one["rules"] for one in documents if one["kind"] == "ClusterRole" and one["metadata"]["name"] == "becalm-protect")
+    together = yard.as_account("full", rules)
+    alone = yard.as_account("less", [rule for rule in rules if rule["apiGroups"] != [GROUP_SNAPSHOT.group]])
+    cuts = []
+    for cluster in (together, alone):
+        yard.account = cluster
+        cuts.append(yard.cut(yard.discover().applications[0]))
+    yard.account = None
+    yard.sweep()
+
+    assert [[(bool(item.group), item.error) for item in cut.volumes] for cut in cuts] == [[(True, "")] * 2, [(False, "")] * 2]

@@ -53,3 +53,13 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(typed: str, meant: str) ->
 
     assert shown.exit_code == 2
     assert meant in shown.output
+
+
+def test_all_threads_can_share_one_heap() -> None:
+    """Where the C library is glibc; elsewhere nothing is changed, and that is said."""
+    program = (
+        "import ctypes; from becalm.cli.memory import one_heap; print(one_heap() == hasattr(ctypes.CDLL(None), 'gnu_get_libc_version'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"

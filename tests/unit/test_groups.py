@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +13,11 @@ from becalm.actions import cutting, export, quiesce, snapshot, sweep
 from becalm.actions.grouping import Grouping, group, selector
 from becalm.actions.handover import Application, Begun, Cut, Ports, Settings, Trigger, VolumeGroup, VolumePlan
 from becalm.actions.inventory import ClaimFacts, SnapshotClass
+from becalm.clock import format_time
 from becalm.errors import AccessDenied, AlreadyExists, CutFailed
 from becalm.kube.base import owned_by
 from becalm.kube.kinds import GROUP_CLASS, GROUP_CONTENT, GROUP_SNAPSHOT
-from becalm.kube.snapshots import await_cuts, start_group
+from becalm.kube.snapshots import await_cuts, discard, start_group
 from becalm.model import Consistency, VolumeRef, VolumeUse
 from becalm.policy.labels import LabelSelector
 from becalm.repository.reader import open_repository
@@ -115,8 +116,11 @@ def test_a_groups_selector_means_exactly_its_volumes(labels: dict[str, dict[str,
     assert bool(found.groups) is not bool(found.notes)
 
 
-def _text(wanted: dict[str, list[dict[str, object]]]) -> str:
-    return ",".join(f"{one['key']} {str(one['operator']).lower()} ({','.join(one['values'])})" for one in wanted["matchExpressions"])  # type: ignore[arg-type]
+def _text(wanted: dict[str, Any]) -> str:
+    plain = [f"{key}={value}" for key, value in wanted.get("matchLabels", {}).items()]
+    return ",".join(
+        [*plain, *(f"{one['key']} {one['operator'].lower()} ({','.join(one['values'])})" for one in wanted["matchExpressions"])]
+    )
 
 
 @pytest.fixture
@@ -269,3 +273,21 @@ def test_a_group_that_never_answers_leaves_time_to_cut_one_by_one() -> None:
     assert seconds == {15}
     assert made.late == ()
     assert [(item.snapshot, item.error) for item in made.cut.volumes] == [("cut-a", ""), ("cut-b", "")]
+
+
+def test_a_group_is_removed_only_when_its_controller_has_made_its_members() -> None:
+    """Deleted before, it would leave them for ever; one that never becomes ready is waited for only so long."""
+    clock, cluster = FakeClock(), _cluster()
+    cluster.put(a_namespace("becalm"))
+    cluster.kinds += [GROUP_SNAPSHOT, GROUP_CONTENT]
+    asked = {
+        "metadata": {"name": "g", "namespace": "shop", "labels": owned_by("shop", "r1", "cut"), "creationTimestamp": format_time(NOON)}
+    }
+    cluster.put({"apiVersion": GROUP_SNAPSHOT.api_version, "kind": GROUP_SNAPSHOT.kind, **asked, "status": {"readyToUse": False}})
+    early = discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=10)
+    told = len(cluster.recorded("delete", str(GROUP_SNAPSHOT)))
+    late = discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=300)
+
+    assert ([ref.name for ref in early], told) == (["g"], 0)
+    assert late == ()
+    assert clock.now() - NOON >= timedelta(seconds=120)

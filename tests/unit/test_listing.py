@@ -343,6 +343,7 @@ def test_certificates_are_told_with_their_end_those_that_end_first_before_the_ot
             status={"notAfter": "2026-02-01T00:00:00Z"},
         ),
         an_object("cert-manager.io/v1", "Certificate", "waiting", "shop", spec={"commonName": "d"}),
+        an_object("cert-manager.io/v1", "Certificate", "weird", "shop", spec="none", status=[]),
     )
     told = library.list().certificates
 
@@ -351,6 +352,7 @@ def test_certificates_are_told_with_their_end_those_that_end_first_before_the_ot
         ("certificates.cert-manager.io/shop/order", "", ("c.org",), datetime(2026, 2, 1, tzinfo=UTC), False),
         ("secrets/shop/late", "CN=late", (), datetime(2026, 4, 1, tzinfo=UTC), False),
         ("certificates.cert-manager.io/shop/waiting", "d", (), None, True),
+        ("certificates.cert-manager.io/shop/weird", "", (), None, True),
         ("secrets/shop/broken", "", (), None, True),
     ]
     assert "c2VjcmV0" not in str(told)
@@ -397,8 +399,8 @@ def test_a_list_that_breaks_off_leaves_no_half_of_itself() -> None:
     assert [finding.where for finding in listed.findings] == ["secrets in shop"]
 
 
-def test_an_error_that_is_no_lists_fault_ends_all_of_them() -> None:
-    """What a finding cannot tell is raised, and no list goes on."""
+def test_an_error_that_is_no_lists_fault_is_raised() -> None:
+    """What a finding cannot tell is raised."""
     library = Library()
     library.cluster.put(*(a_config_map(f"c{number}") for number in range(5)))
     library.cluster.fail(LeaseLost("another run has it"), verb="list", kind="configmaps")

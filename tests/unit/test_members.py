@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from becalm.actions.handover import HookOrigin, HookPlan
@@ -73,6 +73,7 @@ def test_hooks_of_commands_run_in_every_member_and_nobody_is_asked() -> None:
     assert cluster.recorded("exec") == []
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(Role), min_size=1, max_size=5))
 def test_one_place_and_no_doubt_or_a_reason(roles: list[Role]) -> None:
     """Whatever members say: exactly one that writes and none in doubt gives one place and no complaint; everything else complains."""

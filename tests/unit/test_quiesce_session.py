@@ -29,7 +29,10 @@ done
 [ ! -e "$1" ] || rm "$1"
 """
 """A client whose lock is a file that it removes when it ends."""
-SHELLS = [pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell[0]) is None, reason=f"no {shell[0]} here")) for shell in (["dash"], ["busybox", "sh"], ["bash"])]
+SHELLS = [
+    pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell[0]) is None, reason=f"no {shell[0]} here"))
+    for shell in (["dash"], ["busybox", "sh"], ["bash"])
+]
 
 
 class Room:
@@ -45,24 +48,30 @@ class Room:
         self.path = f"{bin_}:{os.environ['PATH']}"
 
     def session(self, *, opening: str = "lock", closing: str = "free", linger_seconds: int = 0) -> Session:
+        """Describe a session that takes the lock and lets it go."""
         client = ("sh", "-c", CLIENT, "client", str(self.lock))
         return Session(
             name="ledger", client=client, before="mark ", after="", opening=opening, closing=closing, linger_seconds=linger_seconds
         )
 
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Run a command in this room's shell."""
         return subprocess.run(command, env={"PATH": self.path}, capture_output=True, timeout=60, check=False)
 
     def open(self, session: Session) -> subprocess.CompletedProcess[bytes]:
+        """Freeze."""
         return self.run(opened(session, folders=self.bases))
 
     def thaw(self, session: Session) -> subprocess.CompletedProcess[bytes]:
+        """Thaw."""
         return self.run(thawed(session, folders=self.bases))
 
     def end(self) -> None:
+        """End whatever session there is."""
         self.run(ended(self.session(), folders=self.bases))
 
     def client(self) -> int:
+        """Return the process of the client."""
         return int((self.folder / "memory" / "becalm-session.ledger" / "client").read_text())
 
 

@@ -15,7 +15,7 @@ from becalm.actions.reap import Plan, Reaped
 from becalm.clock import format_time
 from becalm.errors import AccessDenied, ClusterUnavailable, HookFailed, NotFound
 from becalm.kube.base import ANNOTATION_EXPIRES, LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, owned_by
-from becalm.model import Manifest
+from becalm.model import Manifest, payload
 from becalm.repository import lease
 from becalm.testing.capture_scenes import Stage
 from becalm.testing.fake_clock import FakeClock
@@ -45,7 +45,7 @@ def temporary(name: str, kind: str = "Secret", *, policy: str = "shop", key: str
 
 def test_what_a_dead_run_froze_is_thawed(tmp_path: Path) -> None:
     """Its worker died with all it knew: the note in the bucket is enough."""
-    stage = Stage(tmp_path, timeout="60s", pods=2)
+    stage = Stage(tmp_path, pods=2)
     _, begun = freeze(stage)
     let_die(stage, begun)
     assert stage.frozen() == ["db-0", "db-1"]
@@ -58,7 +58,7 @@ def test_what_a_dead_run_froze_is_thawed(tmp_path: Path) -> None:
 
 def test_what_a_living_run_froze_is_left_alone_within_its_time(tmp_path: Path) -> None:
     """The run holds its lease: its window is its own."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     record, begun = freeze(stage)
     decided, done = reaped(stage)
     assert stage.frozen() == ["db-0"]
@@ -70,7 +70,7 @@ def test_what_a_living_run_froze_is_left_alone_within_its_time(tmp_path: Path) -
 
 def test_a_freeze_that_is_over_is_thawed_whoever_lives(tmp_path: Path) -> None:
     """The run still has its lease for many minutes, its freeze has been over for long: nobody waits for the lease."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     freeze(stage)
     (found,) = freezes.find(stage.store)
     late = replace(found, written=found.written - timedelta(seconds=found.note.seconds) - 2 * reap.GRACE)
@@ -82,7 +82,7 @@ def test_a_freeze_that_is_over_is_thawed_whoever_lives(tmp_path: Path) -> None:
 
 def test_without_a_shell_the_note_is_what_thaws(tmp_path: Path) -> None:
     """Nothing in the container guards the freeze: only the reaper knows of it."""
-    stage = Stage(tmp_path, shell="", timeout="60s")
+    stage = Stage(tmp_path, shell="")
     _, begun = freeze(stage)
     let_die(stage, begun)
     reaped(stage)
@@ -93,7 +93,7 @@ def test_without_a_shell_the_note_is_what_thaws(tmp_path: Path) -> None:
 
 def test_finish_thaws_what_its_own_dead_task_froze(tmp_path: Path) -> None:
     """The task that froze was killed and handed nothing over: finish reads the note."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     _, begun = freeze(stage)
     verdict = run.finish(begun, applications=(stage.application(),), records=(), committed=None, policy=stage.policy, ports=stage.ports)
 
@@ -103,7 +103,7 @@ def test_finish_thaws_what_its_own_dead_task_froze(tmp_path: Path) -> None:
 
 def test_a_hook_that_is_gone_needs_a_person(tmp_path: Path) -> None:
     """The policy was changed meanwhile: what is frozen is named, kept, and an error."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     _, begun = freeze(stage)
     let_die(stage, begun)
     stage.cluster.put(a_pod("db-0", mounts={"main": "db-0"}))
@@ -117,7 +117,7 @@ def test_a_hook_that_is_gone_needs_a_person(tmp_path: Path) -> None:
 
 def test_a_cluster_that_does_not_answer_is_named_and_asked_again(tmp_path: Path) -> None:
     """The note stays, and the next reaper thaws."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     _, begun = freeze(stage)
     let_die(stage, begun)
     stage.cluster.fail(ClusterUnavailable("no answer"), verb="list", kind="namespaces", times=1)
@@ -155,7 +155,7 @@ def test_what_dead_runs_left_goes_and_look_alikes_stay(tmp_path: Path) -> None:
 
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     """The dry run reads only."""
-    stage = Stage(tmp_path, timeout="60s")
+    stage = Stage(tmp_path)
     _, begun = freeze(stage)
     let_die(stage, begun)
     stage.cluster.put(temporary("mover-1", "Pod"))
@@ -164,6 +164,7 @@ def test_a_plan_changes_nothing(tmp_path: Path) -> None:
     said = reap.told(decided)
 
     assert {call.verb for call in stage.cluster.calls[calls:]} <= {"list"}
+    assert payload(decided)["runs"] == [DEAD]
     assert said == [f"thaw shop/db-0 (main), frozen by run {begun.run}", f"remove what the dead run {DEAD} left"]
     assert stage.frozen() == ["db-0"]
 

@@ -34,7 +34,7 @@ def by_labels(stage: Stage) -> Stage:
     """Let the policy bring the hook, for pods by their label instead of by one pod's annotation."""
     box = stage.boxes["db-0"]
     hook = {"select": {"labels": "app=db"}, "command": {"freeze": list(box.freeze()), "thaw": list(box.thaw())}}
-    stage.spec["quiesce"] = {"hooks": [hook], "timeout": "5s", "onFailure": stage.on_failure}
+    stage.spec["quiesce"] = {"hooks": [hook], "timeout": stage.timeout, "onFailure": stage.on_failure}
     stage.cluster.put(a_pod("db-0", labels={"app": "db"}, mounts={"main": "db-0"}))
     return stage
 

@@ -9,7 +9,9 @@ from random import Random
 
 import pytest
 
+from becalm.errors import MoverFailed
 from becalm.repository.check import Examined, check, check_tree, examine
+from becalm.repository.check_packs import Hired
 from becalm.repository.format import BlobKind, IndexDoc, IndexedBlob, Layout, NodeType, SnapshotDoc
 from becalm.repository.node import Node
 from becalm.repository.reader import Repository, init_repository, open_repository
@@ -112,6 +114,28 @@ def test_processes_find_what_this_one_finds() -> None:
 
     assert facts(there) == facts(here)
     assert here.damages
+
+
+def test_processes_that_were_started_before_find_the_same() -> None:
+    """They wait for a key and for packs; whoever started them ends them."""
+    scene = Scene()
+    scene.break_blob(NOISE)
+    here = examine(scene.repository, read_data=True, workers=0)
+    with Hired(2, 1 << 20) as hired:
+        there = examine(scene.repository, read_data=True, workers=2, hired=hired)
+
+    assert facts(there) == facts(here)
+    assert here.damages
+
+
+def test_a_process_that_died_before_it_was_needed_is_a_failure() -> None:
+    """Nobody waits for its answer."""
+    scene = Scene()
+    with Hired(1, 1 << 20) as hired:
+        hired.crew._processes[0].kill()
+        hired.crew._processes[0].wait()
+        with pytest.raises(MoverFailed, match="was killed by signal 9"):
+            examine(scene.repository, read_data=True, workers=1, hired=hired)
 
 
 def test_a_damage_names_the_points_and_paths_that_it_harms(scene: Scene) -> None:

@@ -3,13 +3,13 @@
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from becalm.kube.base import Kind, owned_by
 from becalm.kube.mapping import map_namespace
 from becalm.kube.ordering import OrderClass, order_class, wave
-from becalm.kube.resources import left_out, strip
+from becalm.kube.resources import MAY_BE_MADE_AGAIN, left_out, made_again, strip
 
 KINDS = (
     ("v1", "Service"),
@@ -86,6 +86,7 @@ def test_nothing_that_identifies_an_object_survives_stripping(manifest: dict) ->
     assert "status" not in stripped
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests(), JSON, JSON)
 def test_no_object_however_odd_raises(manifest: dict, first: object, second: object) -> None:
     """A hostile recovery point gives answers, not tracebacks."""
@@ -96,6 +97,8 @@ def test_no_object_however_odd_raises(manifest: dict, first: object, second: obj
         "status": {"phase": first, "conditions": [{"type": second, "status": "True"}]},
     }
     left_out(odd)
+    for resource in MAY_BE_MADE_AGAIN:
+        made_again(odd, resource)
     moved = map_namespace(odd, {"shop": "shop2"})
 
     assert strip(moved)["metadata"]["namespace"] == "shop2"

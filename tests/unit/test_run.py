@@ -326,7 +326,7 @@ def test_a_lease_that_cannot_be_let_go_is_said_and_a_moment_of_trouble_is_raised
 def test_a_bad_verdict_fails_the_run_with_every_reason() -> None:
     """It says whether there is a point all the same."""
     good = Verdict(run="r", ok=True, point="a" * 64)
-    with pytest.raises(PartialCapture, match="recovery point aaaaaaaa is partial: one; two"):
+    with pytest.raises(PartialCapture, match="recovery point aaaaaaaa is no good one: one; two"):
         run.demand(Verdict(run="r", ok=False, point="a" * 64, reasons=("one", "two")))
     with pytest.raises(PartialCapture, match="there is no recovery point: one"):
         run.demand(Verdict(run="r", ok=False, reasons=("one",)))

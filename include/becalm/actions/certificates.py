@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from becalm.clock import parse_time
+from becalm.kube.rules import child
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,14 +50,14 @@ def found_in(kind: Kind, manifest: Manifest) -> Certificate | None:
     where = f"{kind}/{metadata.get('namespace')}/{metadata['name']}"
     if (kind.group, kind.resource) == ORDERED:
         return _ordered(where, manifest)
-    text = (manifest.get("data") or {}).get(CERTIFICATE_KEY)
+    text = child(manifest, "data").get(CERTIFICATE_KEY)
     return _read(where, text) if isinstance(text, str) and text else None
 
 
 def _ordered(where: str, manifest: Manifest) -> Certificate:
-    spec: dict[str, Any] = manifest.get("spec") or {}
-    ends = (manifest.get("status") or {}).get("notAfter")
-    names = tuple(str(name) for name in (spec.get("dnsNames") or ())[:MOST_NAMES])
+    spec, ends = child(manifest, "spec"), child(manifest, "status").get("notAfter")
+    asked = spec.get("dnsNames")
+    names = tuple(str(name) for name in asked[:MOST_NAMES]) if isinstance(asked, list) else ()
     subject = str(spec.get("commonName") or "")
     try:
         not_after = parse_time(str(ends)) if ends else None

@@ -150,7 +150,7 @@ def _stored(place: Place, keep: Keep, name: str, pipe: Pipe, into: Into) -> list
         return _untarred(place, pipe, into)
     content = into.writer.save_file(pipe.readinto)
     said = quote(name, safe=" +@=,()[]{}~!;:'&$") if keep.each else ""
-    file = said + keep.name if said not in {".", ".."} else keep.name
+    file = said + keep.name
     node = Node.file(file, content=content.content, size=content.size, mode=0o600, mtime_ns=_now(into.ports))
     return [(f"{FOLDERS[keep.kind]}/{place.hook.namespace}/{place.pod}/{file}", node)]
 

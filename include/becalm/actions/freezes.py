@@ -16,9 +16,10 @@ import orjson
 from becalm.errors import BecalmError, NotFound, PermanentError, PreconditionFailed
 from becalm.model import from_payload, payload
 from becalm.repository.format import Layout, read_json
+from becalm.storage.base import Key  # noqa: TC001  (pydantic resolves the annotations at run time)
 
 if TYPE_CHECKING:
-    from becalm.storage.base import Key, ObjectStore
+    from becalm.storage.base import ObjectStore
 
 ATTEMPTS = 5
 

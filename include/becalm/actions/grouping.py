@@ -60,9 +60,14 @@ def common_labels(members: Sequence[VolumePlan], claims: Sequence[ClaimFacts]) -
 
 
 def selector(labels: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return the label selector of a group, as the API wants it."""
+    """Return the label selector of a group, as the API wants it.
+
+    A label with one value is asked for plainly: a controller that reads only plain labels then cuts too much rather than everything.
+    """
+    plain = {key: values[0] for key, values in labels.items() if len(values) == 1}
+    several = [{"key": key, "operator": "In", "values": list(values)} for key, values in labels.items() if len(values) > 1]
     own = {"key": OPT_OUT, "operator": "NotIn", "values": ["no"]}
-    return {"matchExpressions": [own, *({"key": key, "operator": "In", "values": list(values)} for key, values in labels.items())]}
+    return {"matchExpressions": [own, *several]} | ({"matchLabels": plain} if plain else {})
 
 
 def _why_not(members: Sequence[VolumePlan], claims: Sequence[ClaimFacts], labels: Mapping[str, tuple[str, ...]]) -> str:

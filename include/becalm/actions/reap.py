@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from becalm.actions import discover, freezes, sweep
+from becalm.actions.freezes import Found  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.actions.orphans import Orphans, thaw_noted
 from becalm.actions.restore_leftovers import DeadRestore, dead_restores, remove_restore
 from becalm.errors import BecalmError, HookFailed, LeaseHeld, NothingSelected
@@ -20,7 +21,6 @@ from becalm.repository import lease
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from becalm.actions.freezes import Found
     from becalm.actions.handover import Application, Ports
     from becalm.policy.spec import ProtectionPolicy
 

@@ -156,7 +156,7 @@ def demand(verdict: Verdict) -> Verdict:
     """Return a verdict that is good. Raises PartialCapture, with every reason, for one that is not."""
     if verdict.ok:
         return verdict
-    what = f"recovery point {verdict.point[:8]} is partial" if verdict.point else "there is no recovery point"
+    what = f"recovery point {verdict.point[:8]} is no good one" if verdict.point else "there is no recovery point"
     raise PartialCapture(
         f"{what}: " + "; ".join(verdict.reasons), where=f"run {verdict.run}", hint="mend what is named and run the policy again"
     )

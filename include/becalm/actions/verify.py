@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from becalm.catalog.verified import Known, OpenDamage
     from becalm.clock import Clock
     from becalm.repository.check import Examined, Report
+    from becalm.repository.check_packs import Hired
     from becalm.repository.reader import Repository
     from becalm.storage.base import ObjectStore
 
@@ -148,8 +149,11 @@ def execute(
     clock: Clock | None = None,
     progress: Report = silent,
     retain_until: datetime | None = None,
+    hired: Hired | None = None,
 ) -> Verified:
     """Verify, and write into the ledger what was verified. A ledger that cannot be written is noted; one that is broken is a damage.
+
+    `hired` are processes that were started before, to read what is read.
 
     Raises: NoRepository, WrongPassword, RepositoryLocked (a prune deletes), Damaged (config, keys), and what the store raises.
     """
@@ -174,23 +178,36 @@ def execute(
             read_data=wanted.read_data,
             choose=choose,
             enough=deadline.passed if wanted.for_seconds is not None else None,
+            hired=hired,
             progress=progress,
         )
     if not wanted.snapshots:
         damages += _vanished(repository, known, found)
     damages = [*found.damages, *damages]
+    finished = _finished(known, found, damages, began=began, seconds=clock.monotonic() - started, whole=not wanted.snapshots)
+    entry, note = _record(repository, known, finished, who=who, retain_until=retain_until)
+    return _told(found, damages, share=shares[0] if shares else None, entry=entry, note=note)
+
+
+def _finished(
+    known: Known, found: Examined, damages: Sequence[Damage], *, began: datetime, seconds: float, whole: bool
+) -> verified.Finished:
+    """Return what the ledger is told. A point that is gone and was named as a damage stays among the known ones."""
     vanished = known.points - {point.id for point in found.points}
-    finished = verified.Finished(
+    return verified.Finished(
         began=began,
-        seconds=clock.monotonic() - started,
-        whole=not wanted.snapshots,
+        seconds=seconds,
+        whole=whole,
         verified=found.verified,
         bytes_read=found.bytes_read,
         damages=damages,
         points=[*(point.id for point in found.points), *(point for point in vanished if _names(damages, point))],
         present=found.packs.keys(),
     )
-    entry, note = _record(repository, known, finished, who=who, retain_until=retain_until)
+
+
+def _told(found: Examined, damages: Sequence[Damage], *, share: Share | None, entry: int, note: str) -> Verified:
+    """Return what whoever asked is told."""
     return Verified(
         damages=tuple(damages),
         points=len(found.points),
@@ -199,7 +216,7 @@ def execute(
         bytes_read=found.bytes_read,
         bytes=sum(found.packs.values()),
         unindexed=found.unindexed,
-        share=shares[0] if shares else None,
+        share=share,
         entry=entry,
         note=note,
     )

@@ -25,22 +25,22 @@ POOLS: dict[str, dict[str, Any]] = {
 
 def ensure_pools(airflow: tuple[str, ...] = (sys.executable, "-m", "airflow")) -> tuple[str, ...]:
     """Make the pools that are missing, by Airflow's command line; return their names. Raises PermanentError."""
-    known = {row["pool"] for row in json.loads(_run(*airflow, "pools", "list", "--output", "json"))}
-    missing = {name: pool for name, pool in POOLS.items() if name not in known}
-    if missing:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pools.json"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pools.json"
+        _run(*airflow, "pools", "export", str(path))  # into a file: what it prints may have log lines in it
+        known = json.loads(path.read_text(encoding="utf-8"))
+        missing = {name: pool for name, pool in POOLS.items() if name not in known}
+        if missing:
             path.write_text(json.dumps(missing), encoding="utf-8")
             _run(*airflow, "pools", "import", str(path))
     return tuple(missing)
 
 
-def _run(*command: str) -> str:
+def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["it said nothing"]
         raise PermanentError(f"`{' '.join(command[-3:])}` failed: {last[0]}", hint="has `airflow db migrate` been run?")
-    return done.stdout
 
 
 def main() -> int:

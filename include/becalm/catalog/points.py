@@ -158,7 +158,10 @@ def _there(points: Sequence[RecoveryPoint]) -> str:
     if not points:
         return "the policy has no recovery point at this target"
     newest = sorted(points, key=_by_cut, reverse=True)
-    shown = ", ".join(f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else ' (anomalous)' if point.complete else ' (partial)'}" for point in newest[:_SHOWN])
+    shown = ", ".join(
+        f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else ' (anomalous)' if point.complete else ' (partial)'}"
+        for point in newest[:_SHOWN]
+    )
     rest = f" and {len(points) - _SHOWN} more, the oldest of {format_time(newest[-1].cut)}" if len(points) > _SHOWN else ""
     return f"there is {shown}{rest}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
@@ -17,6 +17,9 @@ from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption, build_
 from becalm.clock import SystemClock, format_time, parse_time
 from becalm.errors import UsageError
 from becalm.model import payload
+
+if TYPE_CHECKING:
+    from becalm.actions.handover import Committed
 
 
 def run(  # noqa: PLR0917  (typer reads the options from the signature)
@@ -59,6 +62,12 @@ def run(  # noqa: PLR0917  (typer reads the options from the signature)
         raise typer.Exit(5)
 
 
+def _state(committed: Committed) -> str:
+    if not committed.complete:
+        return f"partial: {len(committed.missing)} missing"
+    return "complete, and no good one: see the anomalies" if committed.anomalies else "complete"
+
+
 def _print(outcome: pipeline.Outcome) -> None:
     committed = outcome.committed
     if committed is None:
@@ -66,7 +75,7 @@ def _print(outcome: pipeline.Outcome) -> None:
     table = Table(show_header=False, box=None)
     for name, value in (
         ("recovery point", committed.point[:16]),
-        ("state", "complete" if committed.complete else f"partial: {len(committed.missing)} missing"),
+        ("state", _state(committed)),
         ("consistency", str(committed.consistency)),
         ("objects", str(committed.objects)),
         ("volumes", f"{committed.volumes} ({human_bytes(committed.bytes_total)}, {human_bytes(committed.bytes_added)} new)"),

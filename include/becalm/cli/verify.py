@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,14 @@ import typer
 
 from becalm.actions import verify as action
 from becalm.cli.console import console, human_bytes, notes, print_json, progress
+from becalm.cli.memory import one_heap
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
 from becalm.cli.rate import rated
 from becalm.clock import SystemClock, format_time
 from becalm.errors import Damaged, UsageError
 from becalm.policy.problems import Problem
 from becalm.policy.units import parse_duration, parse_quantity
+from becalm.repository.check_packs import hire
 from becalm.repository.reader import open_repository
 from becalm.repository.snapshots import load_snapshot
 
@@ -58,7 +61,10 @@ def verify(  # noqa: PLR0917  (typer reads the options from the signature)
         return
     wanted = action.Wanted(read_data=read_data, period=span, max_bytes=most, for_seconds=bound, snapshots=_whole_ids(place, snapshot or []))
     clock = SystemClock()
-    with progress(quiet=json) as report:
+    if not read_data:  # where whole packs come and go at once, a heap for each thread is a little faster
+        one_heap()
+    all_at_once = read_data and not snapshot and bound is None
+    with (hire() if all_at_once else None) or nullcontext() as hired, progress(quiet=json) as report:
         found = action.execute(
             place.store,
             place.password,
@@ -67,6 +73,7 @@ def verify(  # noqa: PLR0917  (typer reads the options from the signature)
             clock=clock,
             progress=rated(report, clock, lively=notes.is_terminal),
             retain_until=place.store.now() + timedelta(days=_days(loaded)) if _days(loaded) else None,
+            hired=hired,
         )
     if json:
         print_json(_document(found))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from becalm.clock import Deadline
+from becalm.clock import Deadline, parse_time
 from becalm.errors import AccessDenied, Conflict, NotFound
 from becalm.kube.base import LABEL_MANAGED, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, Kind, Verb
 from becalm.kube.kinds import CLAIM, GROUP_SNAPSHOT, POD, SNAPSHOT, SNAPSHOT_CONTENT
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = 0.25
 POD_GRACE_SECONDS = 5
+UNSETTLED_SECONDS = 120.0
+"""For how long after a group was asked for its controller may still be making its members. Deleted meanwhile, it would leave them for ever."""
 
 
 def discard(
@@ -47,11 +49,16 @@ def discard(
     left: dict[ResourceRef, None] = {}
     for kind, place in places:
         for found in _of_run(cluster, kind, run, namespace=place):
-            _delete(cluster, kind, found)
+            if not _is_unsettled(kind, found, clock):
+                _delete(cluster, kind, found)
             left[_ref(kind, found)] = None
     deadline = Deadline(clock, timeout_seconds)
     while left:
-        left = {_ref(kind, found): None for kind, place in places for found in _of_run(cluster, kind, run, namespace=place)}
+        there = [(kind, found) for kind, place in places for found in _of_run(cluster, kind, run, namespace=place)]
+        for kind, found in there:
+            if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(kind, found, clock):
+                _delete(cluster, kind, found)
+        left = {_ref(kind, found): None for kind, found in there}
         if not left or deadline.passed():
             break
         clock.sleep(min(PAUSE_SECONDS, deadline.left()))
@@ -83,6 +90,15 @@ def _delete(cluster: Cluster, kind: Kind, found: Manifest) -> None:
         )
     except Conflict:
         return
+
+
+def _is_unsettled(kind: Kind, found: Manifest, clock: Clock) -> bool:
+    """Say whether a group's controller is still at work on it. One that failed, or that takes too long, is not waited for."""
+    status = found.get("status") or {}
+    if kind is not GROUP_SNAPSHOT or status.get("readyToUse") or status.get("error"):
+        return False
+    asked = found["metadata"].get("creationTimestamp")
+    return bool(asked) and (clock.now() - parse_time(asked)).total_seconds() < UNSETTLED_SECONDS
 
 
 def _release(cluster: Cluster, snapshot: Manifest) -> bool:

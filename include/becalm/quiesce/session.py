@@ -83,7 +83,7 @@ open)
   mkfifo "$D/in" || exit 1
   alone=; command -v setsid >/dev/null 2>&1 && alone=setsid
   ( $alone sh -c 'eval "$1"' becalm-session "$S" hold "$n" "$bases" "$D" "$t" "$@" </dev/null >/dev/null 2>&1 & )
-  until [ -s "$D/client" ] || [ -e "$D/ended" ] || [ $u -ge 200 ]; do nap; done
+  until [ -s "$D/client" ] || [ -e "$D/ended" ] || [ $u -ge 1200 ]; do nap; done
   if ! say open "$text" 20000; then why; end; exit 1; fi
   echo >"$D/open" ;;
 hold)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from becalm.repository.check_objects import ListedPacks
+    from becalm.repository.check_packs import Hired
     from becalm.repository.check_worker import PackFound
     from becalm.repository.index import Index
     from becalm.repository.segment import Bools
@@ -100,6 +101,7 @@ def examine(
     choose: Callable[[Collection[str]], Sequence[str]] = lambda read: (),  # noqa: ARG005  (none)
     enough: Callable[[], bool] | None = None,
     workers: int | None = None,
+    hired: Hired | None = None,
     index: Index | None = None,
     progress: Report = silent,
 ) -> Examined:
@@ -108,10 +110,10 @@ def examine(
     `choose` is told which packs were read for the structure, and returns more, in the order in which they are read. The structure
     is never cut short.
 
-    `workers` is for tests: the number of processes that read. `index` stands for what the index objects say. Raises: what the store raises.
+    `hired` are processes that wait for work, used where all is read. `workers` is for tests: the number of processes that read. `index` stands for what the index objects say. Raises: what the store raises.
     """
     with ExitStack() as stack:
-        readers = stack.enter_context(_early(repository, workers)) if read_data and snapshots is None and enough is None else None
+        readers = stack.enter_context(_early(repository, workers, hired)) if read_data and snapshots is None and enough is None else None
         damages: list[Damage] = []
         if index is None:
             index, damages = load_index(repository)
@@ -140,12 +142,12 @@ def examine(
     )
 
 
-def _early(repository: Repository, workers: int | None) -> Readers:
-    """Return readers for all that is there: their processes begin while the index is loaded."""
+def _early(repository: Repository, workers: int | None, hired: Hired | None) -> Readers:
+    """Return readers for all that is there: their processes begin while the index is loaded, if not before."""
     total = largest = 0
     for info in repository.store.list(Layout.DATA):
         total, largest = total + info.size, max(largest, info.size)
-    return Readers(repository, expected_bytes=total, largest=largest, workers=workers)
+    return Readers(repository, expected_bytes=total, largest=largest, workers=workers, hired=hired)
 
 
 def check_tree(repository: Repository, tree_id: str, *, read_data: bool = False, progress: Report = silent) -> Checked:

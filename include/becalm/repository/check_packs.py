@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from becalm.errors import Damaged, MoverFailed, NotFound
-from becalm.repository.check_worker import TASK, Listed, PackFound, PackReader
+from becalm.repository.check_worker import TASK, Keys, Listed, PackFound, PackReader
 from becalm.repository.crew import Crew, processors
 from becalm.repository.format import Layout
 
@@ -59,13 +59,18 @@ def job_of(entries: PackEntries, size: int) -> Job:
 class Readers:
     """Reads packs: by processes where so much is expected that they pay, which start at once. One thread calls it."""
 
-    def __init__(self, repository: Repository, *, expected_bytes: int, largest: int, workers: int | None = None) -> None:
-        """Begin. `workers` says how many processes: with nothing, none. `largest` is the size of the largest pack."""
+    def __init__(
+        self, repository: Repository, *, expected_bytes: int, largest: int, workers: int | None = None, hired: Hired | None = None
+    ) -> None:
+        """Begin. `workers` says how many processes: with nothing, none. `largest` is the size of the largest pack.
+
+        Processes that were hired before are used where processes pay; whoever hired them ends them.
+        """
         self._lock = threading.Lock()
         self._found: Callable[[PackFound], None] = _nobody
         wanted = processors() if workers is None else workers
         crew = wanted if expected_bytes >= WORTH_A_CREW or workers else 0
-        self._hands = _hands(repository, self._tell, crew, min(largest, _LARGEST_SLOT))
+        self._hands = _hands(repository, self._tell, crew, min(largest, _LARGEST_SLOT), hired)
         self._fetch = _Fetch(repository, self._hands, self._tell)
         self._pool = ThreadPoolExecutor(max_workers=_FETCHERS, thread_name_prefix="check")
 
@@ -115,10 +120,10 @@ class _Hands(Protocol):
         """End, whatever is left."""
 
 
-def _hands(repository: Repository, found: Callable[[PackFound], None], workers: int, slot_bytes: int) -> _Hands:
+def _hands(repository: Repository, found: Callable[[PackFound], None], workers: int, slot_bytes: int, hired: Hired | None) -> _Hands:
     if workers > 0:
         with suppress(OSError):  # no process can be started here: it goes without
-            return _Crewed(repository, found, workers, slot_bytes)
+            return _Crewed(repository, found, hired or Hired(workers, slot_bytes), keep=hired is not None)
     return _Inline(repository, found)
 
 
@@ -140,9 +145,9 @@ class _Fetch:
         self._hands.take(job, body)
 
 
-def _parts(repository: Repository) -> tuple[bytes, bytes, bytes]:
+def _parts(repository: Repository) -> Keys:
     key = repository.key
-    return key.encrypt, key.mac_k, key.mac_r
+    return Keys(key.encrypt, key.mac_k, key.mac_r)
 
 
 class _Inline:
@@ -167,28 +172,81 @@ class _Inline:
         """Nothing is left to do."""
 
 
+def hire() -> Hired | None:
+    """Start processes before it is known what they will read: they are ready when it is. Nothing where none can be started."""
+    with suppress(OSError):
+        return Hired(processors(), _LARGEST_SLOT)
+    return None
+
+
+def _unasked(worker: int, message: tuple[int, PackFound]) -> None:
+    """Nothing has been asked, so nothing is answered."""
+
+
+def _unheard(error: BecalmError) -> None:
+    """Whoever comes to listen is told."""
+
+
+class Hired:
+    """Processes that begin at once, and wait for a key and for packs."""
+
+    def __init__(self, workers: int, slot_bytes: int) -> None:
+        """Start them. Raises OSError where none can be started."""
+        self.slot_bytes = max(1, slot_bytes)
+        self._lock = threading.Lock()
+        self._received: Callable[[int, tuple[int, PackFound]], None] = _unasked
+        self._failed: Callable[[BecalmError], None] = _unheard
+        self._failure: BecalmError | None = None
+        self.crew = Crew(
+            TASK,
+            None,
+            workers=workers,
+            slots=workers + 1,
+            slot_bytes=self.slot_bytes,
+            receive=lambda worker, message: self._received(worker, message),  # noqa: PLW0108  (who listens is said later)
+            failed=self._fail,
+        )
+
+    def listen(self, received: Callable[[int, tuple[int, PackFound]], None], failed: Callable[[BecalmError], None]) -> None:
+        """Say who hears the answers, and the first failure: one that has been is told at once."""
+        with self._lock:
+            self._received, self._failed = received, failed
+            failure = self._failure
+        if failure is not None:
+            failed(failure)
+
+    def _fail(self, error: BecalmError) -> None:
+        with self._lock:
+            self._failure = error
+            failed = self._failed
+        failed(error)
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End them."""
+        self.crew.close()
+
+
 class _Crewed:
     """Has it read by processes, each pack in a slot that both sides see."""
 
-    def __init__(self, repository: Repository, found: Callable[[PackFound], None], workers: int, slot_bytes: int) -> None:
+    def __init__(self, repository: Repository, found: Callable[[PackFound], None], hired: Hired, *, keep: bool) -> None:
         self._found = found
         self._inline = _Inline(repository, found)
-        self._slot_bytes = slot_bytes
+        self._slot_bytes = hired.slot_bytes
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._busy = [0] * workers
+        self._busy = [0] * hired.crew.size
         self._failure: BecalmError | None = None
-        slots = workers + 1
-        self._crew = Crew(
-            TASK,
-            _parts(repository),
-            workers=workers,
-            slots=slots,
-            slot_bytes=max(1, slot_bytes),
-            receive=self._received,
-            failed=self._fail,
-        )
-        for slot in range(slots):
+        self._keep = keep
+        self._crew = hired.crew
+        hired.listen(self._received, self._fail)
+        for worker in range(self._crew.size):
+            self._crew.send(worker, _parts(repository))
+        for slot in range(len(self._crew.slots)):
             self._free.put(slot)
 
     def take(self, job: Job, body: bytes) -> None:
@@ -231,6 +289,7 @@ class _Crewed:
         self._check()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, unless somebody else does."""
         self._fail(MoverFailed("the check was given up"))
-        self._crew.close()
+        if not self._keep:
+            self._crew.close()

@@ -10,7 +10,7 @@ import hmac
 import struct
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
@@ -36,6 +36,18 @@ _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct("<BI32s")
 _PACKED = struct.Struct("<BII32s")
 _MOST_SCRATCH = 16 << 20
+
+
+class Keys(NamedTuple):
+    """The master key, in its parts."""
+
+    encrypt: bytes
+    mac_k: bytes
+    mac_r: bytes
+
+    def __repr__(self) -> str:
+        """Leave the key out."""
+        return "Keys(…)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +92,24 @@ class PackFound:
 class PackReader:
     """Reads packs. Not for several threads. As a worker it finds them in slots, and answers with the slot and what it found."""
 
-    def __init__(self, setup: tuple[bytes, bytes, bytes], answers: Answers | None = None) -> None:
-        """Begin. The setup is the master key, in its parts."""
-        self._key = MasterKey(*setup)
+    def __init__(self, setup: Keys | None, answers: Answers | None = None) -> None:
+        """Begin. The setup is the master key, or nothing: then it comes with the first message."""
+        self._own_key = None if setup is None else MasterKey(*setup)
         self._answers = answers
         self._scratch = bytearray(1 << 20)
         self._inflate = zstandard.ZstdDecompressor(max_window_size=1 << 27)
 
-    def handle(self, message: tuple[int, int, str, Listed], files: Sequence[int]) -> None:  # noqa: ARG002  (the form of a worker)
-        """Read the pack in a slot."""
+    @property
+    def _key(self) -> MasterKey:
+        if self._own_key is None:
+            raise ValueError("this reader has no key yet")
+        return self._own_key
+
+    def handle(self, message: Keys | tuple[int, int, str, Listed], files: Sequence[int]) -> None:  # noqa: ARG002  (the form of a worker)
+        """Take the key, or read the pack in a slot."""
+        if isinstance(message, Keys):
+            self._own_key = MasterKey(*message)
+            return
         slot, length, pack, listed = message
         if self._answers is None:
             raise ValueError("this reader has nobody to answer to")

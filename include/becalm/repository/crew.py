@@ -8,6 +8,7 @@ ends when its parent does. What a worker raises is raised in the parent.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import mmap
@@ -34,6 +35,8 @@ _MOST_FILES = 250
 """So many open files may go with one message (Linux: SCM_MAX_FD is 253)."""
 _READ = 1 << 18
 _MOST_WORKERS = 8
+_M_ARENA_MAX = -8
+"""As malloc.h of glibc has it."""
 
 
 def processors() -> int:
@@ -45,6 +48,15 @@ def processors() -> int:
     except (OSError, ValueError):
         pass  # no such file, or no limit
     return min(count, _MOST_WORKERS)
+
+
+def share_heap() -> None:
+    """Have the threads that come from now on take their memory from the heap that is there, where the C library knows how.
+
+    By itself glibc gives each thread a heap of its own, and what one of them has let go of is of no use to the others.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class Worker(Protocol):

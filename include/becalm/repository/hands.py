@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from becalm.errors import BecalmError
 from becalm.repository.backup_worker import BackupWorker, Setup
-from becalm.repository.crew import Crew, processors
+from becalm.repository.crew import Crew, processors, share_heap
 from becalm.repository.format import BlobKind
 from becalm.repository.slot import SLOT_BYTES
 
@@ -277,6 +277,7 @@ class Hands:
         self.settle()
         self._retire_inline()
         count = self._workers or processors()
+        share_heap()
         ready = threading.Event()
 
         def receive(worker: int, message: Any) -> None:

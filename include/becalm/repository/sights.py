@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING
 
-from becalm.errors import Damaged, NotFound
+from becalm.errors import Damaged
 from becalm.repository.beside import UNKNOWN, Below, Seen, Stays, patch_below
-from becalm.repository.format import BlobKind, IndexedBlob, Layout
+from becalm.repository.format import BlobKind, IndexedBlob
 from becalm.repository.index import Location
 from becalm.repository.opening import LARGE
 from becalm.repository.pack import read_blob
 from becalm.repository.scout import Asked, Look, Setup
-from becalm.storage.base import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from becalm.repository.beside import Patch
     from becalm.repository.progress import Progress
@@ -30,15 +28,10 @@ if TYPE_CHECKING:
 
 _HOPELESS_FOLDERS = 1000
 """Where not one of so many directories is as it was, no more are looked at: another tool has written the parent, or the inodes are new."""
-_FETCHED_AT_ONCE = 2048
+_FETCHED_AT_ONCE = 512
 _FETCHED_BYTES = 8 << 20
-_FEW_READY = 256
+_FEW_READY = 64
 """When no more are ready, the next trees are fetched."""
-_FOLDERS_FOR_A_RUN = 16
-_MANY = 32
-_WIDEST_GAP = 256 << 10
-"""To fetch so much in vain costs no more than another request."""
-_LONGEST_RANGE = 4 << 20
 _HELD_BYTES = 16 << 20
 """So many bytes of trees are held for the walk; it fetches others again."""
 _AHEAD = 2
@@ -92,8 +85,6 @@ class Sights:
         self._ready = 0
         """How many wait."""
         self._held = 0
-        self._enough = 1
-        """So many must be known before they are fetched: trees of many backups lie in many packs."""
         self._under: dict[int, list[Sight]] = {}
         self._next = self._done = self._same = 0
         key = repository.key
@@ -104,7 +95,7 @@ class Sights:
         root = Sight("", tree)
         stack = [root]
         while stack or self._under or self._ready:
-            if stack and self._ready < _FEW_READY and (len(stack) >= self._enough or not (self._ready or self._under)):
+            if stack and self._ready < _FEW_READY:
                 self._bring(stack)
             while self._ask():
                 pass
@@ -127,9 +118,7 @@ class Sights:
         stack.extend(chosen[:cut])
         chosen = chosen[cut:]
         wanted = [(sight, place) for sight, place in zip(chosen, places[cut:], strict=True) if place is not None]
-        runs = _runs([place for _, place in wanted])
-        self._enough = _FOLDERS_FOR_A_RUN * len(runs)
-        sealed = dict(self._sealed(runs))
+        sealed = dict(self._sealed(place for _, place in wanted))
         for sight in chosen:
             if sight.tree not in sealed:
                 self._end(sight, UNKNOWN, stack)
@@ -192,21 +181,11 @@ class Sights:
             places.append(Location(index.pack_name(pack), blob) if there and max(plain, length) <= LARGE else None)
         return places
 
-    def _sealed(self, runs: Sequence[Sequence[Location]]) -> Iterator[tuple[str, bytes]]:
-        """Yield trees as they lie in their packs: few of them with their neighbours, many by the ranges that they lie in."""
-        if sum(map(len, runs)) < _MANY:
-            for place in chain.from_iterable(runs):
-                with contextlib.suppress(Damaged):
-                    yield place.blob.id, self._repository.sealed(place)
-            return
-        for run in runs:
-            begin = run[0].blob.offset
-            span = Span(offset=begin, length=run[-1].blob.offset + run[-1].blob.length - begin)
-            with contextlib.suppress(NotFound, Damaged):
-                body = self._repository.store.get(Layout.pack(run[0].pack), span)
-                for place in run:
-                    at = place.blob.offset - begin
-                    yield place.blob.id, body[at : at + place.blob.length]
+    def _sealed(self, places: Iterable[Location]) -> Iterator[tuple[str, bytes]]:
+        """Yield trees as they lie in their packs, in their order there: neighbours come with one request."""
+        for place in sorted(places, key=lambda one: (one.pack, one.blob.offset)):
+            with contextlib.suppress(Damaged):
+                yield place.blob.id, self._repository.sealed(place)
 
     def _take(self, stack: list[Sight]) -> None:
         """Take an answer."""
@@ -238,21 +217,6 @@ class Sights:
             path = f"{sight.path}/" if sight.path else ""
             stack.extend([Sight(path + name, tree, sight, name) for name, tree in seen.folders])
         _one_less(sight)
-
-
-def _runs(places: Sequence[Location]) -> list[list[Location]]:
-    """Put together what is fetched at once: trees that lie close to each other."""
-    runs: list[list[Location]] = []
-    end = 0
-    for place in sorted(places, key=lambda one: (one.pack, one.blob.offset)):
-        first = runs[-1][0] if runs else place
-        close = place.pack == first.pack and place.blob.offset - end <= _WIDEST_GAP
-        if runs and close and place.blob.offset + place.blob.length - first.blob.offset <= _LONGEST_RANGE:
-            runs[-1].append(place)
-        else:
-            runs.append([place])
-        end = place.blob.offset + place.blob.length
-    return runs
 
 
 def document_of(sight: Sight, repository: Repository) -> bytes:

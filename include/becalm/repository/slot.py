@@ -54,6 +54,11 @@ class SlotPack:
         self._nonces = b""
 
     @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is in it by now."""
+        return tuple(self._rows)
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing in it."""
         return not self._rows

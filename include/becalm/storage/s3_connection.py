@@ -6,6 +6,7 @@ What comes back is a reply, `Refused` with the server's own answer, or one of Be
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import threading
 from contextlib import contextmanager
@@ -203,6 +204,8 @@ def _session() -> Any:
     from botocore.loaders import Loader
     from botocore.session import Session as BotocoreSession
 
+    # At DEBUG botocore prints the headers of every request: the id of the access key is in one of them.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     session = BotocoreSession()
     descriptions = Loader(file_loader=_Descriptions())
     descriptions.list_available_services = lambda type_name: ["s3"]  # noqa: ARG005  (botocore's form; its own looks through four hundred folders)

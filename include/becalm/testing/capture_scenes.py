@@ -45,7 +45,8 @@ class Stage:
     folder: Path
     pods: int = 1
     shell: str = "dash"
-    timeout: str = "5s"
+    timeout: str = "5m"
+    """Minutes: a machine may be slow, and a switch that fires is what few tests are about."""
     on_failure: str = "crash-consistent"
     freeze: tuple[str, ...] = ()
     """Another freeze than the container's own."""

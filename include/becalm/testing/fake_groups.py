@@ -78,7 +78,7 @@ class FakeGroups:
         self.cluster.put(content)
         for claim in claims:
             self.cluster.put(_member(group, claim["metadata"]["name"]))
-        group["status"] = {"boundVolumeGroupSnapshotContentName": content["metadata"]["name"], "readyToUse": False}
+        group["status"] = {"boundVolumeGroupSnapshotContentName": content["metadata"]["name"], "readyToUse": True}
         self.cluster.put(group)
 
 
@@ -90,5 +90,5 @@ def _member(group: Manifest, claim: str) -> Manifest:
 
 
 def _means(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Say whether a selector of expressions means these labels."""
+    """Say whether a selector means these labels."""
     return all((labels.get(item["key"]) in item["values"]) is (item["operator"] == "In") for item in selector.get("matchExpressions") or [])

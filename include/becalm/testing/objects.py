@@ -92,7 +92,10 @@ def a_claim(
 
 def a_volume(claim: Manifest, *, driver: str = DRIVER) -> Manifest:
     """Return the volume of a bound claim."""
-    spec = {"csi": {"driver": driver, "volumeHandle": f"disk-{claim['metadata']['name']}"}, "storageClassName": claim["spec"]["storageClassName"]}
+    spec = {
+        "csi": {"driver": driver, "volumeHandle": f"disk-{claim['metadata']['name']}"},
+        "storageClassName": claim["spec"]["storageClassName"],
+    }
     return an_object("v1", "PersistentVolume", claim["spec"]["volumeName"], spec=spec)
 
 

@@ -117,6 +117,34 @@ class ExecContract:
 
         assert (result.exit_code, len(result.stdout)) == (0, 3_000_000)
 
+    def test_output_that_is_handed_on_is_not_kept(self, subject: Subject, place: str) -> None:
+        """More than would be kept, in order, with errors and the code apart."""
+        pieces: list[bytes] = []
+        script = "head -c 8000000 /dev/zero; printf end; echo err >&2; exit 3"
+        result = subject.cluster.exec(place, "p", container="main", command=["sh", "-c", script], timeout_seconds=60, out=pieces.append)
+        output = b"".join(pieces)
+
+        assert (len(output), output[-4:]) == (8_000_003, b"\0end")
+        assert result == ExecResult(stdout=b"", stderr=b"err\n", exit_code=3)
+
+    def test_whoever_takes_output_may_refuse_it(self, subject: Subject, place: str) -> None:
+        """Then what became of the command is unknown."""
+
+        def refuse(piece: bytes) -> None:
+            raise BrokenPipeError(len(piece))
+
+        result = subject.cluster.exec(place, "p", container="main", command=["head", "-c", "9000000", "/dev/zero"], out=refuse)
+
+        assert result == ExecResult(stdout=b"", stderr=b"", exit_code=None)
+
+    def test_output_without_end_is_cut_and_said(self, subject: Subject, place: str) -> None:
+        """A hundred megabytes do not fill the memory; the code still comes."""
+        result = run(subject, place, "sh", "-c", "head -c 100000000 /dev/zero; exit 4", timeout_seconds=120)
+
+        assert result.exit_code == 4
+        assert len(result.stdout) < 5_000_000
+        assert b"bytes of output were dropped" in result.stderr
+
     def test_a_command_that_is_not_there_fails_as_in_a_shell(self, subject: Subject, place: str) -> None:
         """Code 127, and the reason: it certainly did not run."""
         result = run(subject, place, "no-such-command")
