@@ -277,6 +277,19 @@ class MoverResult:
     """Why nothing was moved: code and message of the error; a result without a tree has one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """One certificate: the object it stands in, whom it is for, and until when it holds."""
+
+    where: str
+    """`secrets/shop/tls`."""
+    subject: str = ""
+    names: tuple[str, ...] = ()
+    not_after: datetime | None = None
+    problem: str = ""
+    """Why nothing is known of it."""
+
+
 def run_key(policy: str, run_id: str) -> str:
     """Return ten hexadecimal digits that stand for a run in the names of all that it makes."""
     return sha256(f"{policy}\0{run_id}".encode()).hexdigest()[:10]

@@ -181,8 +181,9 @@ state = pathlib.Path(sys.argv[1])
 if not state.exists():
     sys.exit("no such table: slot_pool")
 pools = json.loads(state.read_text())
-if sys.argv[2:4] == ["pools", "list"]:
-    print(json.dumps([{"pool": name, **pool} for name, pool in pools.items()]))
+if sys.argv[2:4] == ["pools", "export"]:
+    pathlib.Path(sys.argv[4]).write_text(json.dumps(pools))
+    print("[info] a line of the log")
 elif sys.argv[2:4] == ["pools", "import"]:
     state.write_text(json.dumps({**pools, **json.loads(pathlib.Path(sys.argv[4]).read_text())}))
 """

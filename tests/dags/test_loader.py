@@ -126,13 +126,13 @@ def test_the_environment_names_the_folder(tmp_path: Path) -> None:
 
 
 def test_the_dag_files_import_without_errors(folder: Path) -> None:
-    """Airflow's own reading of dags/ finds the policies and the restore, and no error."""
+    """Airflow's own reading of dags/ finds the policies, the restore and the reaper, and no error."""
     for file in folder.iterdir():
         (Path(os.environ["BECALM_POLICIES"]) / file.name).write_bytes(file.read_bytes())
     bag = DagBag(dag_folder=str(DAGS), bundle_path=DAGS, bundle_name="test")
 
     assert bag.import_errors == {}
-    assert set(bag.dag_ids) == {"becalm_policy_shop", "becalm_restore"}
+    assert set(bag.dag_ids) == {"becalm_policy_shop", "becalm_reaper", "becalm_restore"}
 
 
 PARSE = """

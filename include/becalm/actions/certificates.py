@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from becalm.clock import parse_time
 from becalm.kube.rules import child
+from becalm.model import Certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,19 +29,6 @@ MOST_NAMES = 20
 MOST_CERTIFICATES = 1000
 """So many are told, those that end first before all others."""
 SOON = timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """One certificate: the object it stands in, whom it is for, and until when it holds."""
-
-    where: str
-    """`secrets/shop/tls`."""
-    subject: str = ""
-    names: tuple[str, ...] = ()
-    not_after: datetime | None = None
-    problem: str = ""
-    """Why nothing is known of it."""
 
 
 def found_in(kind: Kind, manifest: Manifest) -> Certificate | None:

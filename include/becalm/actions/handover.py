@@ -11,8 +11,7 @@ from datetime import datetime  # noqa: TC003  (pydantic resolves the annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from becalm.actions.certificates import Certificate  # noqa: TC001  (pydantic resolves the annotations at run time)
-from becalm.model import Consistency, Excluded, Finding, VolumeMode, VolumeRef, VolumeUse
+from becalm.model import Certificate, Consistency, Excluded, Finding, VolumeMode, VolumeRef, VolumeUse
 
 if TYPE_CHECKING:
     from becalm.clock import Clock

@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from becalm.actions.certificates import Certificate
     from becalm.clock import Clock
     from becalm.kube.base import Cluster, Kind
-    from becalm.model import Manifest
+    from becalm.model import Certificate, Manifest
     from becalm.policy.spec import Selection
     from becalm.repository.writer import Writer
 
