@@ -214,7 +214,8 @@ class World:
     def leftovers(self) -> tuple[str, ...]:
         """Return every temporary object of the runs of this test, wherever it is."""
         found = []
-        for kind in KINDS:
+        served = {str(kind) for kind in self.cluster.discover().kinds}
+        for kind in (kind for kind in KINDS if str(kind) in served):
             for item in self.cluster.list(kind, labels=LABEL_RUN):
                 metadata = item["metadata"]
                 if metadata["labels"].get("becalm.dev/policy") == self.name:
