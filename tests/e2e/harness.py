@@ -88,9 +88,11 @@ class World:
 
     def shell(self, namespace: str, pod: str, script: str, *, container: str, seconds: float = 120) -> str:
         """Run a script in a container; demand that it succeeds; return what it printed."""
-        done = self.cluster.exec(namespace, pod, container=container, command=["sh", "-c", script], timeout_seconds=seconds)
+        printed: list[bytes] = []  # all of it, however much: an answer that is kept has a bound
+        command = ["sh", "-c", script]
+        done = self.cluster.exec(namespace, pod, container=container, command=command, timeout_seconds=seconds, out=printed.append)
         assert done.exit_code == 0, f"{script}: exit {done.exit_code}: {done.stderr.decode()}"
-        return done.stdout.decode()
+        return b"".join(printed).decode()
 
     def files(self, namespace: str, pod: str, folder: str, *, container: str) -> tuple[list[str], list[str]]:
         """Return every file with its metadata, and every regular file's SHA-256."""
