@@ -275,15 +275,16 @@ def test_a_group_that_never_answers_leaves_time_to_cut_one_by_one() -> None:
     assert [(item.snapshot, item.error) for item in made.cut.volumes] == [("cut-a", ""), ("cut-b", "")]
 
 
-def test_a_group_is_removed_only_when_its_controller_has_made_its_members() -> None:
-    """Deleted before, it would leave them for ever; one that never becomes ready is waited for only so long."""
+@pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready, without its finalizer"])
+def test_a_group_is_removed_only_when_its_controller_has_done_with_it(ready: bool) -> None:
+    """Deleted before, it would leave its members or its content for ever; one that never gets there is waited for only so long."""
     clock, cluster = FakeClock(), _cluster()
     cluster.put(a_namespace("becalm"))
     cluster.kinds += [GROUP_SNAPSHOT, GROUP_CONTENT]
     asked = {
         "metadata": {"name": "g", "namespace": "shop", "labels": owned_by("shop", "r1", "cut"), "creationTimestamp": format_time(NOON)}
     }
-    cluster.put({"apiVersion": GROUP_SNAPSHOT.api_version, "kind": GROUP_SNAPSHOT.kind, **asked, "status": {"readyToUse": False}})
+    cluster.put({"apiVersion": GROUP_SNAPSHOT.api_version, "kind": GROUP_SNAPSHOT.kind, **asked, "status": {"readyToUse": ready}})
     early = discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=10)
     told = len(cluster.recorded("delete", str(GROUP_SNAPSHOT)))
     late = discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=300)

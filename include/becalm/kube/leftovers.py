@@ -93,9 +93,12 @@ def _delete(cluster: Cluster, kind: Kind, found: Manifest) -> None:
 
 
 def _is_unsettled(kind: Kind, found: Manifest, clock: Clock) -> bool:
-    """Say whether a group's controller is still at work on it. One that failed, or that takes too long, is not waited for."""
+    """Say whether a group's controller is still at work on it. One that failed, or that takes too long, is not waited for.
+
+    A group is ready before it has its finalizer, and without that its content would stay behind.
+    """
     status = found.get("status") or {}
-    if kind is not GROUP_SNAPSHOT or status.get("readyToUse") or status.get("error"):
+    if kind is not GROUP_SNAPSHOT or status.get("error") or (status.get("readyToUse") and found["metadata"].get("finalizers")):
         return False
     asked = found["metadata"].get("creationTimestamp")
     return bool(asked) and (clock.now() - parse_time(asked)).total_seconds() < UNSETTLED_SECONDS

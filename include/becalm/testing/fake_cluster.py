@@ -216,7 +216,7 @@ class FakeCluster:
         propagation: str = "Background",  # noqa: ARG002  (nothing collects garbage here)
         grace_seconds: int | None = None,  # noqa: ARG002  (there is no grace either)
     ) -> bool:
-        """Delete one object; with finalizers it is only marked."""
+        """Delete one object; with finalizers it is only marked, and whoever reacts is told."""
         key = (namespace or "", name)
         self._enter(Call(verb="delete", kind=str(kind), namespace=key[0], name=name))
         with self._changed:
@@ -226,13 +226,16 @@ class FakeCluster:
                 return False
             if uid and uid != item["metadata"]["uid"]:
                 raise Conflict(f"{name} has another uid", where=str(kind))
-            if item["metadata"].get("finalizers"):
+            held = bool(item["metadata"].get("finalizers"))
+            if held:
                 item["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
                 self._write(kind, item)
-                return True
-            self._append(kind, key, None)
-            if kind.resource == "namespaces":
-                self._empty(name)
+            else:
+                self._append(kind, key, None)
+                if kind.resource == "namespaces":
+                    self._empty(name)
+        if held:
+            self._react(kind, item)
         return True
 
     def watch(

@@ -47,6 +47,10 @@ class FakeGroups:
         self.cluster.on_write(GROUP_SNAPSHOT.resource, self._react)
 
     def _react(self, group: Manifest) -> None:
+        if group["metadata"].get("deletionTimestamp"):
+            group["metadata"]["finalizers"] = []
+            self.cluster.put(group)
+            return
         if self.hangs or group.get("status"):
             return
         if self.fails:
@@ -79,6 +83,7 @@ class FakeGroups:
         for claim in claims:
             self.cluster.put(_member(group, claim["metadata"]["name"]))
         group["status"] = {"boundVolumeGroupSnapshotContentName": content["metadata"]["name"], "readyToUse": True}
+        group["metadata"]["finalizers"] = ["groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-bound-protection"]
         self.cluster.put(group)
 
 
