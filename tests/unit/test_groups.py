@@ -17,6 +17,7 @@ from becalm.clock import format_time
 from becalm.errors import AccessDenied, AlreadyExists, CutFailed
 from becalm.kube.base import owned_by
 from becalm.kube.kinds import GROUP_CLASS, GROUP_CONTENT, GROUP_SNAPSHOT
+from becalm.kube.leftovers import SOURCE_PROTECTION
 from becalm.kube.snapshots import await_cuts, discard, start_group
 from becalm.model import Consistency, VolumeRef, VolumeUse
 from becalm.policy.labels import LabelSelector
@@ -28,7 +29,7 @@ from becalm.testing.fake_cluster import FakeCluster
 from becalm.testing.fake_groups import FakeGroups, a_group_class
 from becalm.testing.fake_storage import FakeStorage
 from becalm.testing.memory_store import MemoryStore
-from becalm.testing.objects import DRIVER, a_claim, a_namespace, a_snapshot_class, a_volume
+from becalm.testing.objects import DRIVER, a_claim, a_namespace, a_snapshot_class, a_volume, an_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -292,3 +293,16 @@ def test_a_group_is_removed_only_when_its_controller_has_done_with_it(ready: boo
     assert ([ref.name for ref in early], told) == (["g"], 0)
     assert late == ()
     assert clock.now() - NOON >= timedelta(seconds=120)
+
+
+def test_a_snapshot_that_only_the_provisioner_holds_is_let_go() -> None:
+    """Its claim went while it was being made: nobody takes that finalizer away any more. Any other is left to whoever set it."""
+    clock, cluster = FakeClock(), _cluster()
+    cluster.put(a_namespace("becalm"))
+    for name, finalizers in {"forgotten": [SOURCE_PROTECTION], "held": [SOURCE_PROTECTION, "someone.else/holds"]}.items():
+        found = an_object("snapshot.storage.k8s.io/v1", "VolumeSnapshot", name, "becalm", labels=owned_by("shop", "r1", "export"))
+        found["metadata"]["finalizers"] = finalizers
+        cluster.put(found | {"spec": {"source": {"volumeSnapshotContentName": name}}})
+    left = discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=10)
+
+    assert [ref.name for ref in left] == ["held"]

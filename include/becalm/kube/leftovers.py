@@ -5,6 +5,7 @@ It deletes nothing without the label of that very run, and knows nothing of Secr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from becalm.clock import Deadline, parse_time
@@ -24,6 +25,8 @@ PAUSE_SECONDS = 0.25
 POD_GRACE_SECONDS = 5
 UNSETTLED_SECONDS = 120.0
 """For how long after a group was asked for its controller may still be making its members. Deleted meanwhile, it would leave them for ever."""
+SOURCE_PROTECTION = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection"
+"""The provisioner's, while it makes a claim of a snapshot. Where the claim goes meanwhile, it forgets to take it away."""
 
 
 def discard(
@@ -58,6 +61,10 @@ def discard(
         for kind, found in there:
             if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(kind, found, clock):
                 _delete(cluster, kind, found)
+        claims = [found for kind, found in there if kind is CLAIM]
+        for kind, found in there:
+            if kind is SNAPSHOT and not claims and _is_forgotten(found):
+                _let_go(cluster, found)
         left = {_ref(kind, found): None for kind, found in there}
         if not left or deadline.passed():
             break
@@ -102,6 +109,20 @@ def _is_unsettled(kind: Kind, found: Manifest, clock: Clock) -> bool:
         return False
     asked = found["metadata"].get("creationTimestamp")
     return bool(asked) and (clock.now() - parse_time(asked)).total_seconds() < UNSETTLED_SECONDS
+
+
+def _is_forgotten(snapshot: Manifest) -> bool:
+    """Say whether a snapshot that is being deleted waits for nobody but the provisioner."""
+    metadata = snapshot["metadata"]
+    return bool(metadata.get("deletionTimestamp")) and metadata.get("finalizers") == [SOURCE_PROTECTION]
+
+
+def _let_go(cluster: Cluster, snapshot: Manifest) -> None:
+    """Take the provisioner's finalizer away: the claims of the run are gone, and only they were made of its snapshots."""
+    metadata = snapshot["metadata"]
+    marks = {key: metadata[key] for key in ("name", "namespace", "resourceVersion")} | {"finalizers": []}
+    with suppress(Conflict, NotFound, AccessDenied):
+        cluster.apply(SNAPSHOT, {"metadata": marks}, verb=Verb.MERGE)
 
 
 def _release(cluster: Cluster, snapshot: Manifest) -> bool:
