@@ -108,20 +108,7 @@ def execute(
     tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=_at_writing(policy, ports))
     keys = _all_there(repository, tree)
     until = _lock(repository, tree, keys, policy, parent=next((point for point in found if point.id == begun.parent), None))
-    point = RecoveryPoint(
-        id="",
-        policy=policy.name,
-        cut=min(cut.began for cut in cuts),
-        tree=tree,
-        cluster=ports.settings.cluster_name,
-        revision=max((cut.revision for cut in cuts), key=_as_number),
-        run=begun.run,
-        slot=begun.slot,
-        late=timedelta(seconds=begun.late_seconds),
-        consistency=label,
-        complete=facts.complete,
-        anomalous=bool(facts.anomalies),
-    )
+    point = _point(begun, facts, cuts=cuts, tree=tree, policy=policy, ports=ports)
     snapshot = publish(
         repository,
         _snapshot(point, begun),
@@ -133,6 +120,24 @@ def execute(
         margin_seconds=FENCE_MARGIN_SECONDS,
     )
     return replace(facts, point=snapshot, tree=tree)
+
+
+def _point(begun: Begun, facts: Committed, *, cuts: Sequence[Cut], tree: str, policy: ProtectionPolicy, ports: Ports) -> RecoveryPoint:
+    """Return what the catalog is to say of the point."""
+    return RecoveryPoint(
+        id="",
+        policy=policy.name,
+        cut=min(cut.began for cut in cuts),
+        tree=tree,
+        cluster=ports.settings.cluster_name,
+        revision=max((cut.revision for cut in cuts), key=_as_number),
+        run=begun.run,
+        slot=begun.slot,
+        late=timedelta(seconds=begun.late_seconds),
+        consistency=facts.consistency,
+        complete=facts.complete,
+        anomalous=bool(facts.anomalies),
+    )
 
 
 def _demand_target(results: Sequence[MoverResult]) -> None:

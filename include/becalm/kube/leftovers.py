@@ -40,9 +40,9 @@ def discard(
 ) -> tuple[ResourceRef, ...]:
     """Delete the pods, claims, snapshots and contents of a run in Becalm's namespace, then its pods and snapshots in those of the applications.
 
-    A mover that reads a volume live runs beside the application. The snapshots that a group is made of go with the group. Idempotent; what is not there is fine. Without application
-    namespaces all are searched. Returns what is still there when the time is
-    over: a next sweep finds it again. Raises: AccessDenied (of a list), and what is transient.
+    A mover that reads a volume live runs beside the application. The snapshots that a group is made of go with the group. Idempotent;
+    what is not there is fine. Without application namespaces all are searched. Returns what is still there when the time is over: a next
+    sweep finds it again. Raises: AccessDenied (of a list), and what is transient.
     """
     if not run:
         raise ValueError("a run has a key: without one this would mean the objects of all runs")
@@ -58,18 +58,22 @@ def discard(
     deadline = Deadline(clock, timeout_seconds)
     while left:
         there = [(kind, found) for kind, place in places for found in _of_run(cluster, kind, run, namespace=place)]
-        for kind, found in there:
-            if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(kind, found, clock):
-                _delete(cluster, kind, found)
-        claims = [found for kind, found in there if kind is CLAIM]
-        for kind, found in there:
-            if kind is SNAPSHOT and not claims and _is_forgotten(found):
-                _let_go(cluster, found)
+        _press(cluster, clock, there)
         left = {_ref(kind, found): None for kind, found in there}
         if not left or deadline.passed():
             break
         clock.sleep(min(PAUSE_SECONDS, deadline.left()))
     return tuple(left)
+
+
+def _press(cluster: Cluster, clock: Clock, there: Sequence[tuple[Kind, Manifest]]) -> None:
+    """Go on with what does not go by itself: groups that have settled meanwhile, and snapshots that the provisioner has forgotten."""
+    claims_are_gone = all(kind is not CLAIM for kind, _ in there)
+    for kind, found in there:
+        if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(kind, found, clock):
+            _delete(cluster, kind, found)
+        elif kind is SNAPSHOT and claims_are_gone and _is_forgotten(found):
+            _let_go(cluster, found)
 
 
 def _of_run(cluster: Cluster, kind: Kind, run: str, *, namespace: str | None) -> Iterator[Manifest]:
