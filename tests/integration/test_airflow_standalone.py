@@ -149,42 +149,53 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     (home / "config").mkdir()
     (home / "config" / "airflow_local_settings.py").write_bytes((REPOSITORY / "deploy" / "airflow_local_settings.py").read_bytes())
     (home / "passwords.json").write_text(json.dumps({"admin": "admin"}))
-    api, workers_log, trigger_log, health = free_ports(4)
     with running_sandbox(home / "sandbox") as sandbox:
         cluster = connect(kubeconfig=str(sandbox.kubeconfig))
         for kind, body in OBJECTS:
             cluster.apply(kind, {"apiVersion": kind.api_version, "kind": kind.kind, **body}, verb=Verb.CREATE)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "BECALM", "KUBECONFIG"))} | {
-            "AIRFLOW_HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # it starts its components by name
-            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(api),
-            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(workers_log),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(health),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-            "AIRFLOW_CONN_SANDBOX": json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(sandbox.kubeconfig)}}),
-            # A kubeconfig in the environment of a worker must not contradict the connection in the triggerer.
-            "KUBECONFIG": str(sandbox.kubeconfig),
-            "BECALM_POLICIES": str(policies),
-            "BECALM_TEST_PASSWORD": PASSWORD,
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "BECALM", "KUBECONFIG"))}
+        environment = (
+            kept
+            | of_standalone(home)
+            | {
+                "AIRFLOW_CONN_SANDBOX": json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(sandbox.kubeconfig)}}),
+                # A kubeconfig in the environment of a worker must not contradict the connection in the triggerer.
+                "KUBECONFIG": str(sandbox.kubeconfig),
+                "BECALM_POLICIES": str(policies),
+                "BECALM_TEST_PASSWORD": PASSWORD,
+            }
+        )
         for command in (("-m", "airflow", "db", "migrate"), ("-m", "becalm.airflow.setup")):
             subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, timeout=180)
         with standalone(environment, home):
-            url = f"http://127.0.0.1:{api}"
+            url = environment["AIRFLOW__API__BASE_URL"]
             yield Airflow(url, until(lambda: log_in(url), 300))
+
+
+def of_standalone(home: Path) -> dict[str, str]:
+    """Return the variables of an Airflow of its own: its home, free ports of this machine, one user, and quick looks at what is new."""
+    api, workers_log, trigger_log, health = free_ports(4)
+    return {
+        "AIRFLOW_HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # it starts its components by name
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(api),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(workers_log),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(health),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
+    }
 
 
 def log_in(url: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 from tests.contract.stores import Server, a_bucket
-from tests.integration.test_airflow_standalone import OBJECTS, REPOSITORY, Airflow, free_ports, log_in, standalone, until
+from tests.integration.test_airflow_standalone import OBJECTS, REPOSITORY, Airflow, log_in, of_standalone, standalone, until
 
 from becalm.kube import connect
 from becalm.kube.base import Verb
@@ -254,40 +254,24 @@ def run(airflow: Airflow, dag: str) -> str:
 
 def _environment(home: Path, sandbox: SandboxHandle, server: Server, secrets: Secrets) -> dict[str, str]:
     """Return the variables of Airflow and of the command line: here the secrets belong."""
-    api, workers_log, trigger_log, health = free_ports(4)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS", "BECALM", "KUBECONFIG"))}
     store = {"login": secrets.access_key, "password": secrets.secret_key, "extra": {"endpoint_url": server.endpoint}}
-    return kept | {
-        "AIRFLOW_HOME": str(home),
-        "TMPDIR": str(home / "tmp"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(api),
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(workers_log),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(health),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-        "AIRFLOW_CONN_SANDBOX": json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(sandbox.kubeconfig)}}),
-        "AIRFLOW_CONN_BECALM_S3": json.dumps({"conn_type": "aws", **store}),
-        "AIRFLOW_CONN_BECALM_REPOSITORY": json.dumps({"conn_type": "generic", "password": secrets.password}),
-        "KUBECONFIG": str(sandbox.kubeconfig),
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": secrets.access_key,
-        "AWS_SECRET_ACCESS_KEY": secrets.secret_key,
-        "BECALM_PASSWORD": secrets.password,
-        "BECALM_POLICIES": str(home / "policies"),
-    }
+    return (
+        kept
+        | of_standalone(home)
+        | {
+            "TMPDIR": str(home / "tmp"),
+            "AIRFLOW_CONN_SANDBOX": json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(sandbox.kubeconfig)}}),
+            "AIRFLOW_CONN_BECALM_S3": json.dumps({"conn_type": "aws", **store}),
+            "AIRFLOW_CONN_BECALM_REPOSITORY": json.dumps({"conn_type": "generic", "password": secrets.password}),
+            "KUBECONFIG": str(sandbox.kubeconfig),
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": secrets.access_key,
+            "AWS_SECRET_ACCESS_KEY": secrets.secret_key,
+            "BECALM_PASSWORD": secrets.password,
+            "BECALM_POLICIES": str(home / "policies"),
+        }
+    )
 
 
 def test_what_is_looked_for_would_be_found() -> None:
