@@ -1,63 +1,50 @@
-"""Run every measurement, print one table, and write docs/BENCHMARKS.md: `make bench`.
+"""Run the measurements, print their tables, and write docs/BENCHMARKS.md: `make bench`.
 
-    python -m tests.bench.run [--only parse,mover,engine,memory,objects,latency,freeze] [--quick] [--rounds 5] [--work /var/tmp]
+    python -m tests.bench.run [--only parse,mover,tree,file,memory,objects,latency,freeze,volumes] [--quick] [--rounds 5] [--work /var/tmp]
 
 Each line is a ratio within one run: another program's seconds over ours, or what is allowed over what was measured. One and more
-is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. Only a whole run, neither
-`--only` nor `--quick`, writes the document. The exit code is 1 where something is below one or could not be measured for an error.
+is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. The document holds each part
+as it was measured last; `--quick` writes nothing. The exit code is 1 where something is below one or could not be measured for an error.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import signal
 import sys
 import traceback
-import urllib.error
-import urllib.request
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import bench_engine, bench_freeze, bench_latency, bench_memory, bench_mover, bench_objects, bench_parse
-from tests.bench.engine_tools import programs, versions
+from tests.bench import (
+    bench_engine,
+    bench_freeze,
+    bench_latency,
+    bench_memory,
+    bench_mover,
+    bench_objects,
+    bench_parse,
+    bench_restore,
+    bench_volumes,
+)
+from tests.bench.engine_tools import programs
+from tests.bench.page import PAGE, Part, Row, facts, keep, page
 from tests.bench.stand import absent, stand
-from tests.e2e.harness import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAGE = Path(__file__).parents[2] / "docs" / "BENCHMARKS.md"
 MEMORY_MEBIBYTES = 512
 SIZE_MEBIBYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line: what was measured, beside what, and how they compare."""
+class How:
+    """How much is measured, and where."""
 
-    what: str
-    measured: str = ""
-    beside: str = ""
-    ratio: float | None = None
-    note: str = ""
-    demanded: bool = True
-    """Whether a ratio below one fails the run; else it is told for information."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What one run of all measurements found."""
-
-    rows: list[Row] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
-    loads: dict[str, tuple[float, float]] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    quick: bool = False
     rounds: int = 5
     """Of the engine's measurement."""
     others: int | None = None
@@ -65,35 +52,30 @@ class Report:
     work: Path = Path("/var/tmp")
     """A folder with room for the data."""
 
-    @property
-    def good(self) -> bool:
-        """Whether everything that was measured is as demanded."""
-        return not self.broken and all(row.ratio is None or row.ratio >= 1 or not row.demanded for row in self.rows)
 
-
-def parse(report: Report, *, quick: bool) -> None:
+def parse(part: Part, how: How) -> None:
     """A policy's file becomes a DAG."""
-    rows = bench_parse.compare(policies=50 if quick else 500, repeat=3)
+    rows = bench_parse.compare(policies=50 if how.quick else 500, repeat=3)
     one = float(str(rows[0]["seconds"]))
-    report.rows.append(_budget("one policy becomes a DAG, beyond Airflow's own import", one, bench_parse.BUDGET_SECONDS))
-    report.rows += [
+    part.rows.append(_budget("one policy becomes a DAG, beyond Airflow's own import", one, bench_parse.BUDGET_SECONDS))
+    part.rows += [
         Row(what=f"{row['policies']} policies: {row['what']}", measured=f"{row['seconds']:.3f} s", note=f"{row['dags']} DAGs")
         for row in rows[1:]
     ]
 
 
-def mover(report: Report, *, quick: bool) -> None:
+def mover(part: Part, how: How) -> None:
     """The mover beside restic, on the same files and the same bucket server."""
     restic, missing = bench_mover.find_restic(), [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]
     if restic is None or missing:
         reason = f"{', '.join(missing)} not set" if missing else "there is no restic: set RESTIC, or install it"
-        report.rows.append(Row(what="the mover beside restic", note=f"not measured: {reason}"))
+        part.rows.append(Row(what="the mover beside restic", note=f"not measured: {reason}"))
         return
-    found = bench_mover.compare(size=128 if quick else SIZE_MEBIBYTES, rounds=1 if quick else 3, restic=restic)
+    found = bench_mover.compare(size=128 if how.quick else SIZE_MEBIBYTES, rounds=1 if how.quick else 3, restic=restic)
     size = f"{found['size_mebibytes']} MiB in {found['files']} files"
     for what, told in (("backup", "back up"), ("unchanged", "back up again, unchanged"), ("restore", "restore")):
         one = found[what]
-        report.rows.append(
+        part.rows.append(
             Row(
                 what=f"{told} {size}",
                 measured=f"{one['becalm']['seconds']:.1f} s, {one['becalm']['cpu']:.1f} s of processor",
@@ -106,7 +88,7 @@ def mover(report: Report, *, quick: bool) -> None:
     most = max(found[what]["becalm"]["memory"] for what in ("backup", "unchanged", "restore"))
     restics = max(found[what]["restic"]["memory"] for what in ("backup", "unchanged", "restore"))
     allowed = f"allowed: {MEMORY_MEBIBYTES} MiB"
-    report.rows.append(
+    part.rows.append(
         Row(
             what="the mover's memory at most",
             measured=f"{most:.0f} MiB",
@@ -117,14 +99,14 @@ def mover(report: Report, *, quick: bool) -> None:
     )
 
 
-def latency(report: Report, *, quick: bool) -> None:
+def latency(part: Part, how: How) -> None:
     """From the trigger to the committed recovery point."""
-    if _is_absent(report, "from the trigger to the committed recovery point"):
+    if _is_absent(part, "from the trigger to the committed recovery point"):
         return
     with stand() as subject:
-        found = bench_latency.compare(subject, runs=2 if quick else 5)
+        found = bench_latency.compare(subject, runs=2 if how.quick else 5)
     told = f"runs: {', '.join(map(str, found['runs']))} s; the first after Airflow's start: {found['first']} s"
-    report.rows.append(
+    part.rows.append(
         _budget(
             "from the trigger to the committed recovery point, one volume with a file of 8 bytes",
             found["median"],
@@ -132,49 +114,84 @@ def latency(report: Report, *, quick: bool) -> None:
             note=told,
         )
     )
-    report.details += ["### Where the seconds go, task by task", "", "| task | begins after | takes |", "|---|---|---|"]
-    report.details += [f"| {name} | {one['began']:.2f} s | {one['took']:.2f} s |" for name, one in found["tasks"].items()]
-    report.details += ["", "`upload` waits in the triggerer, not on a worker, while the mover's pod starts and works.", ""]
+    part.details += ["### Where the seconds go, task by task", "", "| task | begins after | takes |", "|---|---|---|"]
+    part.details += [f"| {name} | {one['began']:.2f} s | {one['took']:.2f} s |" for name, one in found["tasks"].items()]
+    part.details += ["", "`upload` waits in the triggerer, not on a worker, while the mover's pod starts and works.", ""]
 
 
-def freeze(report: Report, *, quick: bool) -> None:
+def freeze(part: Part, how: How) -> None:
     """How long an application stands still."""
-    if _is_absent(report, "the freeze, beyond the cut"):
+    if _is_absent(part, "the freeze, beyond the cut"):
         return
     with stand() as subject:
-        rows = bench_freeze.compare(subject, runs=1 if quick else 3)
+        rows = bench_freeze.compare(subject, runs=1 if how.quick else 3)
     for row in rows:
         what = f"the freeze beyond the cut: {row['conductor']}, storage {row['storage']}"
         told = f"frozen {row['freeze']:.2f} s, the cut {row['cut']:.2f} s; at worst {row['worst']:.2f} s beyond"
-        report.rows.append(_budget(what, row["beyond"], bench_freeze.BUDGET_SECONDS, note=told))
+        part.rows.append(_budget(what, row["beyond"], bench_freeze.BUDGET_SECONDS, note=told))
     if not os.environ.get("BECALM_STORAGE_FAULTS"):
-        report.rows.append(Row(what="the freeze with slow storage", note="not measured: BECALM_STORAGE_FAULTS names no command"))
+        part.rows.append(Row(what="the freeze with slow storage", note="not measured: BECALM_STORAGE_FAULTS names no command"))
 
 
-def engine(report: Report, *, quick: bool) -> None:
-    """The engine beside restic, kopia and rustic, on a real tree and on a large file."""
+def volumes(part: Part, how: How) -> None:
+    """Many volumes in one policy, under Airflow."""
+    if _is_absent(part, "many volumes in one policy"):
+        return
+    count, size = (4, 64) if how.quick else (20, 1024)
+    found = bench_volumes.measure(volumes=count, size=size, data=8 if how.quick else 32, seconds=420)
+    wanted = min(found["pool"], found["volumes"])
+    part.rows += [
+        Row(
+            what=f"movers side by side, of {count} volumes of {size} MiB",
+            measured=f"{found['movers']}",
+            beside=f"the pool's limit: {found['pool']}",
+            ratio=round(found["movers"] / wanted, 2),
+            note=f"the run took {found['seconds']} s; each volume holds {found['data']} MiB; {found['groups']} group snapshots",
+        ),
+        Row(
+            what="the processor time of Airflow's workers while movers work",
+            measured=f"{found['share']} of one processor over {found['moving']} s",
+            beside=f"allowed: {bench_volumes.IDLE}",
+            ratio=round(bench_volumes.IDLE / max(found["share"], 0.01), 2),
+            note=f"{found['working']} uploads held a worker on average: the others were deferred",
+        ),
+    ]
+
+
+def tree(part: Part, how: How) -> None:
+    """The engine beside restic, kopia and rustic, on a real tree."""
+    _engine(part, how, "tree")
+
+
+def file(part: Part, how: How) -> None:
+    """The engine beside restic, kopia and rustic, on a large file."""
+    _engine(part, how, "file")
+
+
+def _engine(part: Part, how: How, subject_of: str) -> None:
     missing = [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]
     if missing or "restic" not in programs():
         reason = f"{', '.join(missing)} not set" if missing else "there is no restic: set RESTIC, or install it"
-        report.rows.append(Row(what="the engine beside restic", note=f"not measured: {reason}"))
+        part.rows.append(Row(what="the engine beside restic", note=f"not measured: {reason}"))
         return
-    subject = bench_engine.QUICK if quick else bench_engine.FULL
-    found = bench_engine.compare(subject, rounds=1 if quick else report.rounds, others=report.others, work=report.work)
+    subject = bench_engine.QUICK if how.quick else bench_engine.FULL
+    rounds = 1 if how.quick else how.rounds
+    found = bench_engine.compare(subject, rounds=rounds, others=how.others, work=how.work, only=frozenset({subject_of}))
     for one in bench_engine.verdicts(found):
-        report.rows.append(
+        part.rows.append(
             Row(what=one.what, measured=one.measured, beside=one.beside, ratio=one.ratio, note=one.note, demanded=one.demanded)
         )
-    report.details += bench_engine.details(found)
+    part.details += bench_engine.details(found)
     if found.failures:
-        report.broken.append("engine")
-        report.rows += [Row(what="the engine", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
+        part.broken = True
+        part.rows += [Row(what="the engine", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
 
 
-def memory(report: Report, *, quick: bool) -> None:
+def memory(part: Part, how: How) -> None:
     """What a repository of four million blobs and five million files needs in memory."""
-    found = bench_memory.compare(bench_memory.QUICK if quick else bench_memory.FULL, work=report.work)
+    found = bench_memory.compare(bench_memory.QUICK if how.quick else bench_memory.FULL, work=how.work)
     for one in found.works:
-        report.rows.append(
+        part.rows.append(
             Row(
                 what=f"{one.what}, at most: {found.size}",
                 measured=f"{one.memory:.0f} MiB",
@@ -184,19 +201,19 @@ def memory(report: Report, *, quick: bool) -> None:
             )
         )
     if found.failures:
-        report.broken.append("memory")
-        report.rows += [Row(what="memory", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
+        part.broken = True
+        part.rows += [Row(what="memory", note=f"failed: {failure.splitlines()[0][:200]}") for failure in found.failures]
 
 
-def objects(report: Report, *, quick: bool) -> None:
+def objects(part: Part, how: How) -> None:
     """Very many objects, captured at one revision. They stay in the cluster; `python -m tests.bench.bench_objects --clean` removes them."""
     if not os.environ.get("KUBECONFIG"):
-        report.rows.append(Row(what="very many objects at one revision", note="not measured: KUBECONFIG not set"))
+        part.rows.append(Row(what="very many objects at one revision", note="not measured: KUBECONFIG not set"))
         return
-    field = bench_objects.QUICK if quick else bench_objects.FULL
-    found = bench_objects.compare(field, rounds=1 if quick else 3, work=report.work)
+    field = bench_objects.QUICK if how.quick else bench_objects.FULL
+    found = bench_objects.compare(field, rounds=1 if how.quick else 3, work=how.work)
     what = f"{found.objects} objects ({found.bytes_read / 1e6:.0f} MB) of {field.kinds} kinds in {field.namespaces} namespaces"
-    report.rows += [
+    part.rows += [
         Row(
             what=f"capture {what}",
             measured=f"{found.capture:.1f} s",
@@ -221,14 +238,53 @@ def objects(report: Report, *, quick: bool) -> None:
     ]
 
 
-PARTS: dict[str, Callable[..., None]] = {
-    "parse": parse,
-    "mover": mover,
-    "engine": engine,
-    "memory": memory,
-    "objects": objects,
-    "latency": latency,
-    "freeze": freeze,
+def restore(part: Part, how: How) -> None:
+    """Ten thousand objects, planned and restored, beside bare creation of the same objects."""
+    if not os.environ.get("KUBECONFIG"):
+        part.rows.append(Row(what="ten thousand objects restored", note="not measured: KUBECONFIG not set"))
+        return
+    field = bench_restore.QUICK if how.quick else bench_restore.FULL
+    found = bench_restore.compare(field, rounds=1 if how.quick else 3, work=how.work)
+    what = f"{found.objects} objects in {field.namespaces} namespaces"
+    allowed = found.objects / bench_restore.OBJECTS_A_SECOND
+    seconds = found.objects / found.rate
+    part.rows += [
+        _budget(f"plan {what}", found.plan, bench_restore.PLAN_SECONDS, note=f"rounds: {', '.join(map(str, found.plans))} s"),
+        Row(
+            what=f"restore {what}",
+            measured=f"{seconds:.1f} s, {found.rate:.0f} a second",
+            beside=f"allowed: {allowed:.1f} s, {bench_restore.OBJECTS_A_SECOND} a second",
+            ratio=round(allowed / seconds, 2),
+            note=f"rounds: {', '.join(map(str, found.restores))} s",
+        ),
+        Row(
+            what="beside bare creation with the same client",
+            measured=f"{found.rate:.0f} a second",
+            beside=f"bare, over {bench_restore.CONNECTIONS} connections: {found.bare_rate:.0f} a second",
+            ratio=round(found.rate / found.bare_rate, 2),
+            note=f"rounds of bare creation: {', '.join(map(str, found.bare))} s",
+            demanded=False,
+        ),
+        Row(
+            what="its memory at most",
+            measured=f"{found.memory:.0f} MiB",
+            beside=f"allowed: {bench_restore.MEMORY_MEBIBYTES} MiB",
+            ratio=round(bench_restore.MEMORY_MEBIBYTES / found.memory, 2),
+        ),
+    ]
+
+
+PARTS: dict[str, tuple[str, Callable[[Part, How], None]]] = {
+    "parse": ("Policies become DAGs", parse),
+    "mover": ("A mover beside restic", mover),
+    "tree": ("The engine: a tree of files", tree),
+    "file": ("The engine: one large file", file),
+    "memory": ("The engine: a very large repository", memory),
+    "objects": ("Very many objects", objects),
+    "restore": ("Very many objects, restored", restore),
+    "latency": ("From the trigger to the recovery point", latency),
+    "freeze": ("How long an application stands still", freeze),
+    "volumes": ("Many volumes side by side", volumes),
 }
 
 
@@ -237,104 +293,27 @@ def _budget(what: str, seconds: float, allowed: float, *, note: str = "") -> Row
     return Row(what=what, measured=f"{seconds:.2f} s", beside=f"allowed: {allowed:g} s", ratio=ratio, note=note)
 
 
-def _is_absent(report: Report, what: str) -> bool:
+def _is_absent(part: Part, what: str) -> bool:
     reason = absent()
     if reason:
-        report.rows.append(Row(what=what, note=f"not measured: {reason}"))
+        part.rows.append(Row(what=what, note=f"not measured: {reason}"))
     return bool(reason)
 
 
-def run(parts: list[str], *, quick: bool, report: Report) -> Report:
-    """Run these parts, one after the other; one that fails does not keep the others from running."""
-    for name in parts:
-        before = os.getloadavg()[0]
-        print(f"becalm: measuring {name}", flush=True)
-        try:
-            PARTS[name](report, quick=quick)
-        except Exception as error:  # noqa: BLE001  (each measurement stands alone; this one is told as broken)
-            traceback.print_exc()
-            report.broken.append(name)
-            report.rows.append(Row(what=name, note=f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"))
-        report.loads[name] = (before, os.getloadavg()[0])
-    return report
-
-
-def table(report: Report) -> list[str]:
-    """Return the rows as a table of Markdown."""
-    lines = ["| what | measured | beside | ratio | |", "|---|---|---|---|---|"]
-    return lines + [
-        f"| {row.what} | {row.measured} | {row.beside} | {'' if row.ratio is None else f'{row.ratio:.2f}'} | {row.note} |"
-        for row in report.rows
-    ]
-
-
-def page(report: Report) -> str:
-    """Return the document."""
-    loads = ", ".join(f"{name} {before:.1f} to {after:.1f}" for name, (before, after) in report.loads.items())
-    return "\n".join(
-        [
-            "# Benchmarks",
-            "",
-            "Written by `make bench`; not by hand.",
-            "Each ratio comes from one run: another program's seconds over Becalm's, or what is allowed over what was measured.",
-            "One and more is what is wanted.",
-            "",
-            *table(report),
-            "",
-            *report.details,
-            "## The machine",
-            "",
-            f"- {datetime.now(tz=UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} processors, {_memory():.0f} GiB of memory, Linux {platform.release().partition('-')[0]}",
-            f"- load average (one minute) before and after each part: {loads}",
-            *(f"- {fact}" for fact in _versions()),
-            "",
-            "## How to repeat",
-            "",
-            "    export KUBECONFIG=… AWS_ENDPOINT_URL=… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
-            "    export BECALM_MOVER_IMAGE=… BECALM_MOVER_ENDPOINT_URL=…     # the mover's image, and the store's address as pods see it",
-            "    export RESTIC=… KOPIA=… RUSTIC=…                           # the tools to compare with; default: the installed ones",
-            "    export BECALM_STORAGE_FAULTS=…                             # a command that makes the storage slow, see tests/bench/bench_freeze.py",
-            "    make bench",
-            "",
-            "`python -m tests.bench.run --only parse,mover --quick` measures less and writes nothing.",
-            "What needs a part that is not there is told as not measured.",
-            "",
-        ]
-    )
-
-
-def _processor() -> str:
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    named = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return named[0] if named else platform.machine()
-
-
-def _memory() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-
-
-def _versions() -> list[str]:
-    """Return what was measured with what."""
-    names = ("becalm", "apache-airflow", "apache-airflow-providers-cncf-kubernetes", "boto3")
-    facts = [f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)]
-    facts += versions(programs())
-    if os.environ.get("KUBECONFIG"):
-        facts.append(
-            f"Kubernetes {World.connect(os.environ['KUBECONFIG']).cluster.discover().server_version}, one node on the same machine"
-        )
-    if os.environ.get("AWS_ENDPOINT_URL"):
-        facts.append(f"the bucket server calls itself {_server(os.environ['AWS_ENDPOINT_URL'])}")
-    return facts
-
-
-def _server(endpoint: str) -> str:
+def measure(name: str, how: How) -> Part:
+    """Measure one part; one that fails does not keep the others from running."""
+    title, work = PARTS[name]
+    part = Part(title=title, facts=facts())
+    before = os.getloadavg()[0]
+    print(f"becalm: measuring {name}", flush=True)
     try:
-        with urllib.request.urlopen(endpoint, timeout=5) as reply:
-            return reply.headers.get("Server") or "nothing"
-    except urllib.error.HTTPError as refused:
-        return refused.headers.get("Server") or "nothing"
-    except OSError:
-        return "nothing"
+        work(part, how)
+    except Exception as error:  # noqa: BLE001  (each measurement stands alone; this one is told as broken)
+        traceback.print_exc()
+        part.broken = True
+        part.rows.append(Row(what=name, note=f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"))
+    part.load = (before, os.getloadavg()[0])
+    return part
 
 
 def main() -> int:
@@ -345,21 +324,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of the engine's measurement")
     parser.add_argument("--others", type=int, default=None, help="kopia and rustic take part in so many rounds of the engine's only")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder with room for 30 GB")
-    parser.add_argument("--json", type=Path, default=None, help="write the rows as JSON as well")
     given = parser.parse_args()
-    parts = given.only.split(",") if given.only else list(PARTS)
-    if unknown := [name for name in parts if name not in PARTS]:
+    names = given.only.split(",") if given.only else list(PARTS)
+    if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
-    report = run(parts, quick=given.quick, report=Report(rounds=given.rounds, others=given.others, work=given.work))
-    print("\n".join([*table(report), "", *report.details]))
-    if given.json:
-        rows = [{name: getattr(row, name) for name in ("what", "measured", "beside", "ratio", "note", "demanded")} for row in report.rows]
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    if not given.only and not given.quick:
-        PAGE.write_text(page(report), encoding="utf-8")
-        print(f"written: {PAGE}")
-    return 0 if report.good else 1
+    how = How(quick=given.quick, rounds=given.rounds, others=given.others, work=given.work)
+    good = True
+    for name in names:
+        part = measure(name, how)
+        good = good and part.good
+        print("\n".join([*part.table(), "", *part.details]), flush=True)
+        if not given.quick and not part.broken:
+            keep(name, part)
+            PAGE.write_text(page(list(PARTS)), encoding="utf-8")
+            print(f"written: {PAGE}", flush=True)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
