@@ -10,7 +10,7 @@
     │   ├── AccessDenied, NotFound, AlreadyExists, PreconditionFailed, RevisionGone, InvalidObject
     │   ├── NothingSelected, NoSnapshotClass, HookMissing, PartialCapture
     │   ├── BucketMissing, StoreReadOnly, StoreFull, StoreUnfit, OtherRepository, WrongPassword, NoRepository
-    │   ├── LeaseLost, PointMissing, RestoreRefused
+    │   ├── LeaseLost, PointMissing, RestoreRefused, ClusterChanged, DrillFailed
     │   └── PruneRefused, LockNotEnforced
     └── IntegrityError       call someone; never retried, never swallowed
         └── Damaged
@@ -280,6 +280,18 @@ class RestoreRefused(PermanentError):
     """The plan of a restore cannot be carried out without doing more than was asked."""
 
     code = "restore-refused"
+
+
+class ClusterChanged(PermanentError):
+    """The cluster is not as it was when the plan of a restore was made. What changed was not touched."""
+
+    code = "cluster-changed"
+
+
+class DrillFailed(PermanentError):
+    """A recovery point was restored to prove it, and did not prove itself."""
+
+    code = "drill-failed"
 
 
 class PruneRefused(PermanentError):

@@ -191,11 +191,15 @@ class RecoveryPoint:
     """A volume that was full before is empty, or almost: whole, but nothing to stand for a good one."""
     salvaged: str = ""
     """The id of the harmed point of which this one holds what could be saved."""
+    label: str = ""
+    """A person's word for it."""
+    narrowed: bool = False
+    """Only some namespaces of the policy were asked for: whole as far as it goes, and no good one of the policy."""
 
     @property
     def good(self) -> bool:
         """Whether it counts as a success for the objectives and for retention."""
-        return self.complete and not self.anomalous
+        return self.complete and not self.anomalous and not self.narrowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +250,14 @@ class MoverSpec:
     """Restoring: the tree to write into the claim."""
     root: str = ""
     """Restoring: the entry of the volume's own directory (restic's JSON of a node), for its owner, mode and times."""
+    exact: bool = False
+    """Restoring: what is there and not in the tree goes, and a file that is there is read before it is believed to be the same."""
+    compare: bool = False
+    """Restoring: write nothing; read what is there, and say how it differs from the tree."""
+    include: tuple[str, ...] = ()
+    """Restoring: only these files or folders of the tree, each under its own name."""
+    into: str = ""
+    """Restoring: the folder of the volume to write into; empty is its root."""
     lock_days: int = 0
     """Backing up: how long each object written is locked; nothing is no lock."""
     lock_mode: Literal["", "compliance", "governance"] = ""
@@ -290,6 +302,9 @@ class Certificate:
     """Why nothing is known of it."""
 
 
-def run_key(policy: str, run_id: str) -> str:
-    """Return ten hexadecimal digits that stand for a run in the names of all that it makes."""
-    return sha256(f"{policy}\0{run_id}".encode()).hexdigest()[:10]
+def run_key(policy: str, run_id: str, *, repository: str = "") -> str:
+    """Return ten hexadecimal digits that stand for a run in the names of all that it makes.
+
+    With the URL of the repository: two conductors that do not know of each other may give their runs the same name.
+    """
+    return sha256("\0".join([policy, run_id, *([repository] if repository else [])]).encode()).hexdigest()[:10]

@@ -48,9 +48,17 @@ def measure(subject: Stand, conductor: str) -> tuple[float, float]:
     described = becalm("show", str(subject.policy), environment=subject.variables)
     assert described["point"]["consistency"] == "application-consistent", described["description"]["consistency"]
     (cut,) = described["description"]["applications"]
-    freeze = max((stall["seconds"] for stall in subject.stalls()[known:]), default=0.0)
+    began, ended = (datetime.fromisoformat(cut[moment]).timestamp() for moment in ("began", "ended"))
+    freeze = frozen_around(subject.stalls()[known:], began, ended)
     assert freeze > 0, "the application did not notice that it was frozen"
-    return freeze, (datetime.fromisoformat(cut["ended"]) - datetime.fromisoformat(cut["began"])).total_seconds()
+    return freeze, ended - began
+
+
+def frozen_around(stalls: list[dict[str, float]], began: float, ended: float) -> float:
+    """Return how long the write took that waited while the volumes were cut. A disk may be slow at other times, too: that is no freeze."""
+    return max(
+        (stall["seconds"] for stall in stalls if stall["began"] <= ended and stall["began"] + stall["seconds"] >= began), default=0.0
+    )
 
 
 @contextmanager

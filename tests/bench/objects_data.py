@@ -71,6 +71,21 @@ def make(cluster: Cluster, field: Field) -> float:
     return time.monotonic() - began
 
 
+def everything(field: Field) -> Iterator[tuple[Kind, Manifest]]:
+    """Yield every object, with its kind."""
+    return _places(field, dict.fromkeys(field.served, 0))
+
+
+def prepare(cluster: Cluster, field: Field) -> None:
+    """Make the namespaces and the definitions, and nothing in them; return when the kinds are served."""
+    cluster = RetryingCluster(cluster, SystemClock(), attempts=8)
+    for name in field.names:
+        _create(cluster, NAMESPACE, _namespace(name))
+    for kind in (kind for kind in field.served if kind.group == GROUP):
+        _create(cluster, CRD, _definition(kind))
+    _wait_until_served(cluster, field)
+
+
 def count(cluster: Cluster, kind: Kind) -> int:
     """Return how many objects of ours a kind has."""
     return sum(1 for _ in cluster.list(kind, labels=LABEL))

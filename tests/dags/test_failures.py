@@ -13,6 +13,7 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from becalm import errors
+from becalm.actions.asked import Asked
 from becalm.actions.handover import Trigger
 from becalm.airflow.failures import airflow_failures, demand_moved, pod_failures
 from becalm.airflow.form import params, read_form, trigger_of
@@ -49,11 +50,16 @@ def test_a_failed_task_says_code_place_and_remedy_in_one_sentence() -> None:
 
 
 def test_a_wait_that_the_other_side_names_is_kept() -> None:
-    """It wins over our own delay; a held lease waits a minute unless it says when it ends."""
+    """It wins over our own delay. A lease is looked at each minute, for as long as there are tries; nothing else is tried so often."""
     named = RETRY_POLICY.evaluate(errors.Throttled("slow down", delay_seconds=7), 1, 3)
     held = RETRY_POLICY.evaluate(errors.LeaseHeld("held"), 1, 3)
     plain = RETRY_POLICY.evaluate(errors.ClusterUnavailable("away"), 1, 3)
 
+    waits = [RETRY_POLICY.evaluate(errors.LeaseHeld("held", delay_seconds=900), tries, 120) for tries in (1, 100)]
+    often = RETRY_POLICY.evaluate(errors.ClusterUnavailable("away"), 7, 120)
+
+    assert [(wait.action, wait.retry_delay) for wait in waits] == [(RetryAction.RETRY, timedelta(minutes=1))] * 2
+    assert often.action is RetryAction.FAIL
     assert (named.retry_delay, held.retry_delay, plain.retry_delay) == (timedelta(seconds=7), timedelta(minutes=1), None)
 
 
@@ -137,21 +143,26 @@ def test_a_good_result_is_returned() -> None:
 @pytest.mark.parametrize(
     ("conf", "given", "answer"),
     [
-        ({}, {}, (None, "")),
-        ({"note": "why"}, {"note": "why", "slot": None}, (None, "why")),
-        ({"slot": "2026-01-31T11:00:00Z"}, {"note": "", "slot": "2026-01-31T11:00:00Z"}, (NOON - timedelta(hours=1), "")),
-        ({"slot": "2026-01-31T13:00:00+01:00"}, {"slot": "2026-01-31T13:00:00+01:00"}, (NOON, "")),
+        ({}, {}, (None, Asked())),
+        ({"note": "why"}, {"note": "why", "slot": None}, (None, Asked(note="why"))),
+        ({"slot": "2026-01-31T11:00:00Z"}, {"note": "", "slot": "2026-01-31T11:00:00Z"}, (NOON - timedelta(hours=1), Asked())),
+        ({"slot": "2026-01-31T13:00:00+01:00"}, {"slot": "2026-01-31T13:00:00+01:00"}, (NOON, Asked())),
+        (
+            {"label": "v2"},
+            {"label": "v2", "pin_days": 7, "namespaces": ["shop", "shop"], "quiesce": False},
+            (None, Asked(label="v2", pin_days=7, namespaces=("shop",), quiesce=False)),
+        ),
     ],
 )
-def test_the_form_is_read(conf: dict[str, Any], given: dict[str, Any], answer: tuple[datetime | None, str]) -> None:
-    """Both fields may be left out."""
+def test_the_form_is_read(conf: dict[str, Any], given: dict[str, Any], answer: tuple[datetime | None, Asked]) -> None:
+    """Every field may be left out."""
     assert read_form(conf, given, NOON) == answer
 
 
 @pytest.mark.parametrize(
     ("conf", "given", "words"),
     [
-        ({"slott": "x", "notes": "y"}, {}, "notes, slott"),
+        ({"slott": "x", "notes": "y"}, {}, "'notes', 'slott'"),
         ({"slot": "yesterday"}, {"slot": "yesterday"}, "is no time"),
         ({"slot": "2026-01-31T12:00:01Z"}, {"slot": "2026-01-31T12:00:01Z"}, "in the future"),
     ],

@@ -148,13 +148,25 @@ def test_a_stored_dag_holds_no_policy(folder: Path) -> None:
     assert "BECALM_TEST_PASSWORD" not in str(DagSerialization.to_dict(policy_dags(folder)["becalm_policy_shop"]))
 
 
+RESTORE_GRAPH = """\
+approve all_success -> claims
+claims [setup] all_success -> finish, restore
+finish [teardown] all_done_setup_success ->
+objects all_done -> verify
+plan all_success -> approve
+restore [mapped] all_success -> objects
+verify all_success -> finish
+"""
+
+
 def test_the_restore_dag_plans_first() -> None:
-    """plan, restore, verify; and without being told it only plans."""
+    """Then it asks, makes the claims, fills each volume, makes the rest, verifies; and without being told it only plans."""
     dag = restore_dag(["blog", "shop"], folder=Path("/policies"))
 
-    assert drawn(dag) == "plan all_success -> restore\nrestore all_success -> verify\nverify all_success ->\n"
+    assert drawn(dag) == RESTORE_GRAPH
     assert dag.params["dry_run"] is True
     assert dag.params.get_param("policy").schema["enum"] == ["blog", "shop"]
+    assert dag.max_active_runs > 1
     DagSerialization.to_dict(dag)
 
 

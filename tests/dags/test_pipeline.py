@@ -16,11 +16,12 @@ import pytest
 from airflow import settings
 from airflow.sdk import DAG, Context
 
-from becalm.actions import credentials, discover, quiesce
+from becalm.actions import credentials, discover, drill_record, quiesce
 from becalm.actions.handover import Trigger
 from becalm.actions.run import begin
 from becalm.airflow.connections import ports_for
 from becalm.airflow.dag import policy_dag
+from becalm.airflow.drill import drill_dags
 from becalm.airflow.handed import Handed
 from becalm.airflow.loader import policy_dags
 from becalm.airflow.operators import OPERATORS, UploadOperator
@@ -44,6 +45,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.filterwarnings("ignore"), pytest.
 REPOSITORY = Path(__file__).parents[2]
 PASSWORD = "a password for tests"
 MOVER = "becalm.dev/mover:1"
+RESTORE = ("plan", "approve", "claims", "restore", "objects", "verify", "finish")
 
 NAMESPACE = Kind(group="", version="v1", resource="namespaces", kind="Namespace", namespaced=False)
 CLAIM = Kind(group="", version="v1", resource="persistentvolumeclaims", kind="PersistentVolumeClaim", namespaced=True)
@@ -83,6 +85,13 @@ class World:
         file.write_text(POLICY.format(name=name, namespaces=", ".join(namespaces), store=self.store, freeze=freeze))
         init_repository(open_store(f"file://{self.store}/{name}", {}, create=True), PASSWORD)
         return policy_dags(file.parent)[f"becalm_policy_{name}"]
+
+    def say(self, name: str, line: str) -> None:
+        """Let a policy say one thing more, or another thing."""
+        file = self.home / "policies" / f"{name}.yaml"
+        key = line.partition(":")[0]
+        kept = [one for one in file.read_text().splitlines() if not one.startswith(f"  {key}:")]
+        file.write_text("\n".join([*kept, f"  {line}"]) + "\n")
 
     def application(self, namespace: str) -> None:
         """Make a namespace with a database of one file, a claim, and a Secret."""
@@ -141,7 +150,7 @@ class World:
 def world(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     settings.configure_orm()
     home = database.parent
-    for file in ("becalm_policies.py", "becalm_restore.py", "becalm_reaper.py"):
+    for file in ("becalm_policies.py", "becalm_restore.py", "becalm_reaper.py", "becalm_drill.py"):
         shutil.copy(REPOSITORY / "dags" / file, home / "dags")
     for old in (home / "policies").iterdir():
         old.unlink()
@@ -258,14 +267,15 @@ def test_a_restore_plans_first_and_then_does_it(world: World) -> None:
     run(world.policy("books", "wiki"))
     world.cluster.delete(NAMESPACE, "wiki")
     world.until(lambda: not any(found["metadata"]["name"] == "wiki" for found in world.cluster.list(NAMESPACE)))
+    world.say("books", "environment: test")
     dag = restore_dag(["books"], folder=world.home / "policies")
     planned = run(dag, policy="books")
     there = [found["metadata"]["name"] for found in world.cluster.list(NAMESPACE)]
     done = run(dag, policy="books", dry_run=False)
 
-    assert planned == ("success", {"plan": "success", "restore": "skipped", "verify": "skipped"})
+    assert planned == ("success", {**dict.fromkeys(RESTORE, "skipped"), "plan": "success"})
     assert "wiki" not in there
-    assert done == ("success", dict.fromkeys(("plan", "restore", "verify"), "success"))
+    assert done == ("success", dict.fromkeys((*(task for task in RESTORE if task != "restore"), "restore:0"), "success"))
     assert world.cluster.get(SECRET, "key", namespace="wiki")["data"] == {"word": "d2lraQ=="}
     world.until(lambda: world.journal("wiki")[:1] == ["frozen"])
     assert world.left_over() == []
@@ -277,3 +287,34 @@ def test_a_restore_does_not_accept_words_it_does_not_know(world: World) -> None:
     state, states = run(restore_dag(["words"], folder=world.home / "policies"), policy="words", namespace=["blog"], dry_run=False)
 
     assert (state, states["plan"], states["restore"]) == ("failed", "failed", "upstream_failed")
+
+
+def test_no_form_takes_away_the_approval_that_production_requires(world: World) -> None:
+    """It is refused before anything is planned."""
+    world.policy("strict", "blog")
+    state, states = run(restore_dag(["strict"], folder=world.home / "policies"), policy="strict", dry_run=False, approval="skip")
+
+    assert (state, states["plan"]) == ("failed", "failed")
+    assert {states[task] for task in RESTORE[1:]} == {"upstream_failed"}
+
+
+def test_a_drill_proves_a_point_and_leaves_nothing(world: World) -> None:
+    """In a namespace of its own, with the policy's check run in the restored pod; afterwards it is gone, and the report is in the bucket."""
+    run(world.policy("proof", "blog"))
+    world.say("proof", "drill: {ready: 30s, checks: [{select: {labels: app=db}, command: [grep, -q, blog, /data/rows]}]}")
+    dags = drill_dags(world.home / "policies")
+    before = world.journal("blog")
+    done = run(dags["becalm_drill_proof"])
+    world.say("proof", "drill: {ready: 30s, checks: [{select: {labels: app=db}, command: [grep, -q, nothing, /data/rows]}]}")
+    failed = run(dags["becalm_drill"], policy="proof")
+    reports = drill_record.listed(open_repository(open_store(f"file://{world.store}/proof", {}), PASSWORD))
+
+    assert done == ("success", dict.fromkeys(("begin", "restore", "check", "finish"), "success"))
+    assert failed == ("failed", {"begin": "success", "restore": "success", "check": "failed", "finish": "failed"})
+    assert [(report.ok, report.volumes, [check.ok for check in report.checks]) for report in reports] == [
+        (True, 1, [True]),
+        (False, 1, [False]),
+    ]
+    assert not [one for one in world.cluster.list(NAMESPACE) if one["metadata"]["name"].startswith("drill-")]
+    assert world.journal("blog") == before
+    assert world.left_over() == []

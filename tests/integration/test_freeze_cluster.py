@@ -353,7 +353,7 @@ def test_the_reaper_removes_what_dead_ones_left_and_nothing_else(place: Place) -
         "terminationGracePeriodSeconds": 0,
     }
     for key, goes in ((dead, True), (living, False)):
-        ours = owned_by(place.namespace, key, "export")
+        ours = owned_by(place.namespace, key, "export", repository=place.store.url)
         content = f"becalm-{key}-{place.namespace}"
         bound = {
             "deletionPolicy": "Retain",
@@ -365,17 +365,18 @@ def test_the_reaper_removes_what_dead_ones_left_and_nothing_else(place: Place) -
         plant(SNAPSHOT, f"becalm-{key}", labels=ours, goes=goes, spec={"source": {"volumeSnapshotContentName": content}})
         plant(CLAIM, f"becalm-{key}", labels=ours, goes=goes, spec=claim)
         plant(POD, f"becalm-{key}", labels=ours, goes=goes, spec=pod)
-        plant(SECRET, f"becalm-{key}", labels=owned_by(place.namespace, key, "mover"), goes=goes)
+        plant(SECRET, f"becalm-{key}", labels=owned_by(place.namespace, key, "mover", repository=place.store.url), goes=goes)
     for name, labels in (
         ("becalm-dead0000aa-1", {}),
         ("becalm-dead0000aa-2", {LABEL_RUN: dead}),
-        ("becalm-dead0000aa-3", {**owned_by(place.namespace, dead, "mover"), LABEL_MANAGED: "helm"}),
-        ("becalm-dead0000aa-4", owned_by("another-policy", "0000000000", "mover")),
+        ("becalm-dead0000aa-3", {**owned_by(place.namespace, dead, "mover", repository=place.store.url), LABEL_MANAGED: "helm"}),
+        ("becalm-dead0000aa-4", owned_by("another-policy", "0000000000", "mover", repository=place.store.url)),
+        ("becalm-dead0000aa-5", owned_by(place.namespace, "dead0000bb", "mover", repository="s3://another/installation")),
     ):
         plant(SECRET, name, labels=labels, goes=False)
         plant(CLAIM, name, labels=labels, goes=False, spec=claim)
     for key, until, goes in (("rest0000aa", -1, True), ("rest0000bb", 600, False)):
-        ours = owned_by(place.namespace, key, ROLE_RESTORE)
+        ours = owned_by(place.namespace, key, ROLE_RESTORE, repository=place.store.url)
         marks = {ANNOTATION_EXPIRES: format_time(now + timedelta(seconds=until))}
         plant(SECRET, f"becalm-{key}", labels=ours, goes=goes, namespace=place.namespace, **marks)
         plant(POD, f"becalm-{key}", labels=ours, goes=goes, namespace=place.namespace, spec=pod)

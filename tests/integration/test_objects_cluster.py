@@ -290,23 +290,47 @@ def test_an_api_service_without_a_backend_is_named_and_the_rest_is_captured(real
 
 
 @pytest.mark.cluster
-def test_a_conversion_webhook_that_is_down_costs_its_kind_and_is_named(real: Place) -> None:
-    """What is stored in one version cannot be read in the preferred one; the definition and everything else is captured."""
+@pytest.mark.parametrize("mixed", [False, True], ids=["all are stored in one version", "they are stored in two"])
+def test_a_conversion_webhook_that_is_down_costs_only_what_no_served_version_can_tell(real: Place, mixed: bool) -> None:
+    """What cannot be read in the preferred version is read in the one in which it is stored, and the point says so; where objects of one kind
+    are stored in two versions none of them can be listed, and that is named with its remedy. The definition comes along in any case.
+    """
     kind = real.define("v1", "v1alpha1")
     real.make(kind, "one")
+    if mixed:
+        defined = real.subject.cluster.get(CRD, f"things.{kind.group}")
+        for version in defined["spec"]["versions"]:
+            version["storage"] = version["name"] == "v1"
+        real.subject.cluster.apply(CRD, defined, verb=Verb.UPDATE)
     client = {"service": {"namespace": real.name, "name": "nobody", "path": "/convert"}}
     conversion = {"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}}
     definition = f"things.{kind.group}"
     real.subject.cluster.apply(CRD, {"metadata": {"name": definition}, "spec": {"conversion": conversion}}, verb=Verb.MERGE)
+    mended = {"metadata": {"name": definition}, "spec": {"conversion": {"strategy": "None", "webhook": None}}}
+    real.stack.callback(real.subject.cluster.apply, CRD, mended, verb=Verb.MERGE)  # else neither objects nor definition could be deleted
     preferred = Kind(group=kind.group, version="v1", resource="things", kind="Thing", namespaced=True)
     real.subject.eventually(lambda: _fails(lambda: list(real.subject.cluster.list(preferred, namespace=real.name))))
+    if mixed:
+        real.subject.eventually(lambda: _is_stored_in_both(real, preferred, kind), seconds=60)
     listed = real.list()
-    (finding,) = [one for one in listed.findings if kind.group in one.where]
+    saved = real.saved(listed)
+    named = [one for one in listed.findings if kind.group in one.where]
 
-    assert finding.where == f"things.{kind.group} in {real.name}"
-    assert "conversion webhook" in finding.message
-    assert finding.remedy
     assert f"customresourcedefinitions {definition}" in real.outside(listed)
+    if mixed:
+        assert [one.where for one in named] == [f"things.{kind.group} in {real.name}"]
+        assert "conversion webhook" in named[0].message
+        assert named[0].remedy == "look at the API server, or at the server behind this API group"
+    else:
+        assert named == []
+        assert saved[f"{kind.group}/things/{real.name}/one.json"]["apiVersion"] == f"{kind.group}/v1alpha1"
+        assert [note for note in listed.notes if f"things.{kind.group} were listed as v1alpha1, since v1 failed: " in note]
+
+
+def _is_stored_in_both(place: Place, new: Kind, old: Kind) -> bool:
+    """Make one more object in the version that is stored now, as soon as the server has noticed; then neither version can be listed."""
+    _fails(lambda: place.make(new, f"new-{token_hex(3)}"))
+    return _fails(lambda: list(place.subject.cluster.list(old, namespace=place.name)))
 
 
 def _fails(call: Callable[[], object]) -> bool:

@@ -25,8 +25,9 @@ from becalm.actions.restore import RestoreRequest
 from becalm.clock import SystemClock
 from becalm.errors import AccessDenied
 from becalm.kube import connect
-from becalm.kube.base import Cluster, Kind, Verb
+from becalm.kube.base import Cluster, Kind, Verb, owned_by
 from becalm.kube.kinds import CLAIM, CONFIG_MAP, NAMESPACE, POD, SECRET, SNAPSHOT
+from becalm.kube.leftovers import SOURCE_PROTECTION, discard
 from becalm.kube.pods import PodMover
 from becalm.policy.spec import ProtectionPolicy
 from becalm.repository.crypto import Kdf
@@ -53,6 +54,8 @@ SECOND_TRIES = {("get", "secrets"), ("update", "secrets"), ("get", "persistentvo
 """What a second try of a task needs, which adopts what the first one made."""
 RETAINED = {("patch", "volumesnapshotcontents")}
 """Only where a snapshot class retains what it cuts."""
+FORGOTTEN = {("patch", "volumesnapshots")}
+"""Only where the provisioner leaves its mark on a cut that goes; the last test of this file uses it."""
 TOGETHER = {("get", "volumegroupsnapshots"), ("create", "volumegroupsnapshots"), ("delete", "volumegroupsnapshots")} | {
     ("get", "volumegroupsnapshotcontents")
 }
@@ -225,7 +228,9 @@ def test_these_rights_protect_and_restore_and_none_of_them_is_idle(place: Place)
     assert outcome.committed is not None
     assert outcome.committed.consistency == "application-consistent"
     idle = granted("becalm-protect", "becalm-freeze", "becalm-movers") - protector.used
-    assert idle <= SECOND_TRIES | RETAINED | TOGETHER | AIRFLOWS | {("get", "pods/log")}  # a short mover ends before its log is read
+    assert idle <= SECOND_TRIES | RETAINED | FORGOTTEN | TOGETHER | AIRFLOWS | {
+        ("get", "pods/log")
+    }  # a short mover ends before its log is read
 
     cluster = place.subject.cluster
     for kind, namespace in ((SNAPSHOT, place.shop), (SNAPSHOT, place.name), (CLAIM, place.name), (POD, place.name)):
@@ -264,3 +269,19 @@ def test_the_account_that_protects_can_do_no_more(place: Place) -> None:
         with pytest.raises(AccessDenied):
             forbidden()
     assert cluster.get(NAMESPACE, place.shop)["metadata"]["name"] == place.shop
+
+
+def test_a_cut_that_the_provisioner_has_forgotten_goes_with_these_rights(place: Place) -> None:
+    """Its mark is all that holds the cut back: the account may take it away, and nothing of the cut is left."""
+    admin, cluster, run = place.subject.cluster, place.account("becalm-protect"), "0123456789"
+    labels = owned_by("shop", run, "cut")
+    source = {"persistentVolumeClaimName": "data"}
+    metadata = {"name": "forgotten", "namespace": place.shop, "labels": labels, "finalizers": [SOURCE_PROTECTION]}
+    spec = {"volumeSnapshotClassName": place.subject.snapshot_class, "source": source}
+    place.subject.create(SNAPSHOT, {"metadata": metadata, "spec": spec})
+    place.subject.eventually(lambda: admin.get(SNAPSHOT, "forgotten", namespace=place.shop).get("status", {}).get("readyToUse"))
+    left = discard(cluster, SystemClock(), run=run, namespace=place.name, application_namespaces=[place.shop])
+
+    assert left == ()
+    assert cluster.used >= FORGOTTEN
+    assert list(admin.list(SNAPSHOT, namespace=place.shop)) == []

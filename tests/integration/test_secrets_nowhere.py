@@ -43,6 +43,8 @@ PLANTED = 47
 LOOK_SECONDS = 0.05
 REFUSED = {"match": "GET /api/v1/namespaces/shop/secrets", "status": 403, "times": 1000}
 """Nobody may list the application's Secrets."""
+SLOW = {"match": "GET /api/v1/namespaces/shop/secrets", "delay_seconds": 20, "times": 1000}
+"""Whoever lists the application's Secrets waits: time to be killed."""
 LARGEST = 4 << 20
 """Files of a temporary folder that are larger are not looked into while the runs go on."""
 
@@ -56,6 +58,7 @@ spec:
   select: {{namespaces: [shop]}}
   quiesce:
     timeout: 10s
+    onFailure: {on_failure}
     hooks:
       - select: {{labels: app=db}}
         command: {{container: db, freeze: [sh, -c, "{freeze}"], thaw: [sh, -c, "echo thawed >> /data/journal"]}}
@@ -181,7 +184,7 @@ class Scene:
 
     def killed(self, *arguments: str) -> None:
         """Start the command line, and kill it while the server keeps it waiting for the Secrets."""
-        self.sandbox.faults(requests=[{"match": "GET /api/v1/.*secrets", "delay_seconds": 20, "times": 1000}])
+        self.sandbox.faults(requests=[SLOW])
         command = [sys.executable, "-m", "becalm.cli", *arguments]
         with (self.home / "killed.log").open("ab") as log:
             process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
@@ -195,11 +198,11 @@ class Scene:
         cluster = connect(kubeconfig=str(self.sandbox.kubeconfig))
         return cluster.exec("shop", "db", container="db", command=["sh", "-c", "cat /data/journal; : > /data/journal"]).stdout
 
-    def policy(self, name: str, freeze: str = "echo frozen >> /data/journal") -> str:
+    def policy(self, name: str, freeze: str = "echo frozen >> /data/journal", on_failure: str = "crash-consistent") -> str:
         """Write a policy, make its repository, and return its file."""
         file = self.home / "policies" / f"{name}.yaml"
         part = file.with_suffix(".part")
-        part.write_text(POLICY.format(name=name, bucket=self.bucket, freeze=freeze))
+        part.write_text(POLICY.format(name=name, bucket=self.bucket, freeze=freeze, on_failure=on_failure))
         keys = {word: self.environment[word] for word in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         init_repository(open_store(f"s3://{self.bucket}/prod/{name}", keys), self.secrets.password, kdf=Kdf(n=2**10, r=1, p=1))
         part.rename(file)
@@ -245,11 +248,32 @@ def airflow(scene: Scene) -> Iterator[Airflow]:
 
 def run(airflow: Airflow, dag: str) -> str:
     """Trigger a DAG and return how its run ended."""
+    return ended(airflow, started(airflow, dag))
+
+
+def started(airflow: Airflow, dag: str) -> str:
+    """Trigger a DAG; return where its run is."""
     until(lambda: airflow.ask(f"/api/v2/dags/{dag}")["timetable_summary"], 300)
     path = f"/api/v2/dags/{dag}/dagRuns"
-    run = airflow.ask(path, {"logical_date": None})["dag_run_id"]
-    state: str = until(lambda: (found := airflow.ask(f"{path}/{run}")["state"]) in ("success", "failed") and found, 600)
+    return f"{path}/{airflow.ask(path, {'logical_date': None})['dag_run_id']}"
+
+
+def ended(airflow: Airflow, run: str) -> str:
+    """Return how a run ended."""
+    state: str = until(lambda: (found := airflow.ask(run)["state"]) in ("success", "failed") and found, 600)
     return state
+
+
+def killed(airflow: Airflow, run: str, task: str) -> int:
+    """Kill the process of one task of a run while it is at work; return its id."""
+
+    def process() -> int:
+        found = airflow.ask(f"{run}/taskInstances")["task_instances"]
+        return next((one["pid"] for one in found if one["task_id"].endswith(task) and one["state"] == "running" and one["pid"]), 0)
+
+    number: int = until(process, 300)
+    os.kill(number, signal.SIGKILL)
+    return number
 
 
 def _environment(home: Path, sandbox: SandboxHandle, server: Server, secrets: Secrets) -> dict[str, str]:
@@ -315,12 +339,23 @@ def test_the_command_line_tells_no_secret(scene: Scene) -> None:
 
 @pytest.mark.airflow
 def test_airflow_keeps_no_secret(scene: Scene, airflow: Airflow) -> None:
-    """A good run, and one whose Secrets are refused, with the most talkative logs: neither database nor logs nor folders hold one."""
+    """A good run, one whose Secrets are refused, one whose hook fails, and one whose task is killed while it reads Secrets; with the most
+    talkative logs. Neither database, where XCom and rendered fields are, nor logs nor folders hold one.
+    """
     scene.policy("conducted")
+    scene.policy("hookless", freeze="echo no >&2; exit 3", on_failure="fail")
     assert run(airflow, "becalm_policy_conducted") == "success"
     scene.sandbox.faults(requests=[REFUSED])
     assert run(airflow, "becalm_policy_conducted") == "failed"
     scene.sandbox.faults()
+    failing = started(airflow, "becalm_policy_hookless")
+    scene.journal()
+    scene.sandbox.faults(requests=[SLOW])
+    halted = started(airflow, "becalm_policy_conducted")
+    until(lambda: b"frozen" in scene.journal(), 300)
+    killed(airflow, halted, "snapshot")
+    scene.sandbox.faults()
+    assert (ended(airflow, failing), ended(airflow, halted)) == ("failed", "failed")
     _see_database(scene)
     assert _see_files(scene) > 10  # the logs of the tasks
     _see_the_point(scene, "conducted")

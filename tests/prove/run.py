@@ -1,8 +1,8 @@
 """Prove it: crashes, interleavings, mutations and real kills, in the counts that a release must reach: `make prove`.
 
-    python -m tests.prove.run [--only crashes,interleavings,mutations,kills] [--quick] [--processes 2]
+    python -m tests.prove.run [--only crashes,interleavings,mutations,kills,freezes] [--quick] [--processes 2]
 
-It uses every processor and takes up to half an hour. Only a whole run, neither `--only` nor `--quick`, writes docs/PROOF.md. The exit
+It uses every processor and takes up to half an hour; then the kill matrix takes as long again, where there is a cluster that may be killed (`matrix.py`). Only a whole run, neither `--only` nor `--quick`, writes docs/PROOF.md. The exit
 code is 1 where something did not hold, or a count was not reached. What fails is printed so that it can be repeated.
 """
 
@@ -29,7 +29,8 @@ from becalm.testing.enumerator import WAYS, enumerate_crashes
 from becalm.testing.interleaver import Chooser, Theatre, by_lot, following, shrink, sleepers
 from becalm.testing.mutator import Findings, examine, mutations, specimens
 from becalm.testing.scenarios import SCENARIOS
-from tests.prove import kills
+from tests.prove import kills, matrix, matrix_kills
+from tests.prove.matrix_scene import TIMEOUT_SECONDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "PROOF.md"
 PARTS = 6
@@ -45,8 +46,9 @@ SLEEPERS = {0: 1, 1: 1, 2: 1, 3: 4, 4: 5, 5: 170}
 MUTATION_PARTS = 8
 KEEP_ONE_OF = (1, 1, 4, 4)
 """Of each specimen's mutations, every so manieth."""
+FREEZES, SCENES = 210, 5
 KILLED = {"backup": 12, "restore": 10, "prune": 10}
-WANTED = {"crashes": 10_000, "interleavings": 100_000, "mutations": 100_000, "kills": 30}
+WANTED = {"crashes": 10_000, "interleavings": 100_000, "mutations": 100_000, "kills": 30, "freezes": 200}
 KINDS = tuple(WANTED)
 
 
@@ -201,7 +203,22 @@ def prove(only: tuple[str, ...], *, quick: bool, processes: int) -> dict[str, Co
                 told = time.monotonic()
                 state = ", ".join(f"{kind} {count.tried} ({len(count.bad)} bad)" for kind, count in counts.items())
                 print(f"{told - began:5.0f} s  {number} of {len(waiting)} jobs: {state}", flush=True)
+    if "freezes" in only:  # alone on the machine: it measures time
+        counts["freezes"] = freezes(quick=quick)
     return counts
+
+
+def freezes(*, quick: bool) -> Count:
+    """Kill what stands around a freeze, on a real cluster."""
+    if matrix_kills.absent():
+        return Count(note=matrix_kills.absent())
+    began = time.monotonic()
+    tally = matrix.prove(tuple(matrix_kills.KINDS.values()), kills=20 if quick else FREEZES, scenes=SCENES)
+    note = (
+        f"{tally.while_open:,} between freeze and thaw; longest freeze {tally.longest:.1f} s, the timeout is {TIMEOUT_SECONDS:.0f} s; "
+        f"{tally.torn:,} torn pairs, each in a point that says so"
+    )
+    return Count(tried=tally.done, bad=tally.bad, note=note, seconds=time.monotonic() - began)
 
 
 TOLD = {
@@ -209,12 +226,14 @@ TOLD = {
     "interleavings": "interleavings of writers, prunes and sleepers",
     "mutations": "mutations of stored objects",
     "kills": "real kills (SIGKILL) of movers and of prunes, on a real S3 server",
+    "freezes": "real kills around a freeze, on a real cluster: the run, its exec, shim, pod, movers, kube-apiserver, kubelet, storage",
 }
 BAD = {
     "crashes": "not whole, lost, or in need of a person",
     "interleavings": "dangling references",
     "mutations": "wrong bytes, or damage not named",
     "kills": "not whole, left alive, or not repeatable",
+    "freezes": "frozen too long, a false label, or something left behind",
 }
 
 

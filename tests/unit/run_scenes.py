@@ -101,7 +101,12 @@ class Scene:
         """Leave a snapshot of some run in the application's namespace."""
         api = "snapshot.storage.k8s.io/v1"
         left = an_object(
-            api, "VolumeSnapshot", f"left-{run_key}-{role}", "shop", labels=owned_by(policy, run_key, role), spec={"source": {}}
+            api,
+            "VolumeSnapshot",
+            f"left-{run_key}-{role}",
+            "shop",
+            labels=owned_by(policy, run_key, role, repository=self.store.url),
+            spec={"source": {}},
         )
         return self.cluster.put(left)
 

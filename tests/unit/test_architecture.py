@@ -19,7 +19,7 @@ from becalm.cli.app import app
 from becalm.cli.reference import ALWAYS
 from becalm.cli.reference import render as render_commands
 from becalm.errors import EXIT_CODES, BecalmError, exit_code
-from becalm.kube.base import HOOK_ANNOTATION, LABEL_MANAGED, LABEL_POLICY, LABEL_RUN
+from becalm.kube.base import HOOK_ANNOTATION, LABEL_MANAGED, LABEL_POLICY, LABEL_REPOSITORY, LABEL_RUN
 from becalm.kube.resources import NEVER
 from becalm.policy.load import load
 from becalm.policy.reference import render as render_policy
@@ -149,7 +149,16 @@ def test_the_environment_is_read_at_the_edges_only() -> None:
     """Everywhere else what is needed is an argument."""
     readers = {str(path.relative_to(CODE)) for path in python_files() if re.search(r"\bos\.(environ|getenv)\b", path.read_text())}
 
-    assert readers == {"airflow/connections.py", "airflow/loader.py", "cli/app.py", "cli/ports.py", "mover/main.py"}
+    edges = {
+        "airflow/connections.py",
+        "airflow/loader.py",
+        "cli/__init__.py",
+        "cli/app.py",
+        "cli/ports.py",
+        "mover/__main__.py",
+        "mover/main.py",
+    }
+    assert readers == edges
 
 
 def test_the_fields_of_connections_are_documented() -> None:
@@ -208,7 +217,7 @@ def test_every_key_of_the_bucket_is_in_the_format() -> None:
 
 def test_the_marks_in_a_cluster_are_documented() -> None:
     """By them an operator finds what a crash has left, and an author writes hooks."""
-    assert all(f"`{label}" in (DOCS / "operations.md").read_text() for label in (LABEL_MANAGED, LABEL_POLICY, LABEL_RUN))
+    assert all(f"`{label}" in (DOCS / "operations.md").read_text() for label in (LABEL_MANAGED, LABEL_POLICY, LABEL_RUN, LABEL_REPOSITORY))
     assert f"`{HOOK_ANNOTATION}freeze`" in (DOCS / "hooks.md").read_text()
 
 

@@ -373,6 +373,28 @@ def test_an_empty_and_a_huge_volume_are_volumes_like_others() -> None:
     }
 
 
+def test_what_pods_keep_outside_claims_is_left_out_by_name() -> None:
+    """Once for pods that are alike in it. What stands in a claim, in another object or in memory is no such thing."""
+    volumes = [
+        {"name": "cache", "emptyDir": {}},
+        {"name": "logs", "hostPath": {"path": "/var/log/shop"}},
+        {"name": "share", "nfs": {"server": "nas", "path": "/x"}},
+        {"name": "fast", "emptyDir": {"medium": "Memory"}},
+        {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "token", "projected": {"sources": []}},
+    ]
+    cluster = a_cluster(a_claim("data"), a_pod("web-0", volumes=volumes), a_pod("web-1", volumes=volumes[:1]))
+    cluster.put(a_namespace("other"), a_pod("stranger", "other", volumes=volumes))
+    found = discovered(cluster)
+
+    assert [(item.what, item.by) for item in found.excluded] == [
+        ("pods/shop/web-0: emptyDir cache, and 1 pods more", "not a claim"),
+        ("pods/shop/web-0: hostPath /var/log/shop", "not a claim"),
+        ("pods/shop/web-0: nfs share", "not a claim"),
+    ]
+    assert all(item.because for item in found.excluded)
+
+
 def test_a_namespace_of_another_environment_is_a_warning() -> None:
     """It is captured; who plans and who reads the point is told."""
     cluster = a_cluster()

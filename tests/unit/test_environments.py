@@ -56,6 +56,27 @@ def test_an_objective_beyond_the_limit_is_named_with_both() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rpo", "problem"),
+    [
+        ("0 * * * *", "1h", ""),
+        ("0 3 * * *", "1d", ""),
+        ("@daily", "4h", "up to 1d lie between two runs, and objectives.rpo allows 4h"),
+        ("0 8-20 * * *", "2h", "up to 12h lie between two runs, and objectives.rpo allows 2h"),
+        (None, "1h", ""),
+    ],
+)
+def test_a_schedule_that_is_rarer_than_the_objective_is_a_finding(schedule: str | None, rpo: str, problem: str) -> None:
+    """In every environment: the policy contradicts itself. A clock that jumps once a year is no reason."""
+    found = judge(
+        a_policy(environment="test", schedule=schedule, timezone="Europe/Zurich", objectives={"rpo": rpo}),
+        BUILT_IN.limits(Environment.TEST),
+    )
+
+    assert [(one.path, one.problem) for one in found] == ([("spec.schedule", problem)] if problem else [])
+    assert all(one.remedy for one in found)
+
+
 def test_a_file_says_what_an_installation_demands_and_the_rest_stays() -> None:
     """A key that is left out keeps its environment's default."""
     said = load(HEAD + "production: {rpo: 1h, lock: optional}\ntest: {schedule: required}\n", source="x")

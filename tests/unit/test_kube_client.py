@@ -224,6 +224,20 @@ def test_an_exec_that_is_refused_is_an_error(server: Server) -> None:
         server.cluster().exec("shop", "p", container="c", command=["true"])
 
 
+def test_the_words_of_a_long_command_are_not_in_its_url(server: Server) -> None:
+    """They travel on its input: a proxy may refuse a URL of many thousand characters."""
+    running = {"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]}}
+    server.replies["/api/v1/namespaces/shop/pods/p"] = (200, running)
+    server.replies["/api/v1/namespaces/shop/pods/p/exec"] = (403, {"code": 403, "message": "cannot create pods/exec"})
+    for words in ("short", "x" * 10_000):
+        with pytest.raises(AccessDenied):
+            server.cluster().exec("shop", "p", container="c", command=["sh", "-c", "true", words])
+    short, long = (query for path, query in server.asked if path.endswith("/exec"))
+
+    assert (short["command"], "stdin" in short) == ("short", False)
+    assert (len(str(long)) < 1000, long["stdin"]) == (True, "true")
+
+
 def test_discovery_falls_back_to_group_by_group(server: Server) -> None:
     """A server without the aggregated form is asked for each version; one that fails is named, the others stay."""
     verbs = ["get", "list"]

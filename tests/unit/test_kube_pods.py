@@ -211,6 +211,18 @@ class TestPoll:
 
         assert a_mover(cluster, FakeClock()).poll(SPEC.name, namespace="becalm").reason == "FailedMount: no such handle"
 
+    def test_a_volume_that_cannot_be_made_stands_in_the_events_of_its_claim(self) -> None:
+        """The pod says nothing at all, and another claim's trouble is not its own."""
+        cluster = a_cluster()
+        put(cluster, "Pending")
+        for name, claim in (("other", "else"), ("mine", SPEC.claim)):
+            about = {"kind": "PersistentVolumeClaim", "name": claim}
+            event = {"involvedObject": about, "type": "Warning", "reason": "ProvisioningFailed", "message": f"no room for {claim}"}
+            cluster.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": "becalm"}, **event})
+
+        reason = a_mover(cluster, FakeClock()).poll(SPEC.name, namespace="becalm").reason
+        assert reason == f"ProvisioningFailed: no room for {SPEC.claim}"
+
     def test_progress_is_the_last_line_that_tells_of_it(self) -> None:
         """Read anew only after some seconds: a log is read whole."""
         cluster, clock = a_cluster(), FakeClock()

@@ -399,6 +399,68 @@ def test_a_list_that_breaks_off_leaves_no_half_of_itself() -> None:
     assert [finding.where for finding in listed.findings] == ["secrets in shop"]
 
 
+def things(*versions: str) -> list[Kind]:
+    """Return a custom kind in some versions, of which the first is preferred."""
+    return [
+        Kind(group="example.org", version=one, resource="things", kind="Thing", namespaced=True, preferred=one == versions[0])
+        for one in versions
+    ]
+
+
+@pytest.mark.parametrize(("failures", "found", "noted"), [(0, True, False), (listing.TRIES, True, True), (2 * listing.TRIES, False, False)])
+def test_a_version_that_cannot_be_read_is_read_in_another(failures: int, found: bool, noted: bool) -> None:
+    """A conversion webhook that is down costs nothing where the stored version is served, too; where all fail, the kind is named as missing."""
+    library = Library()
+    library.cluster.kinds += things("v2", "v1")
+    library.cluster.put(an_object("example.org/v1", "Thing", "one", "shop"), a_config_map("settings"))
+    library.cluster.fail(ClusterUnavailable("conversion webhook failed"), verb="list", kind="things.example.org", times=failures)
+    listed = library.list()
+    saved = library.saved(listed)
+
+    assert ("example.org/things/shop/one.json" in saved) is found
+    assert [finding.where for finding in listed.findings] == ([] if found else ["things.example.org in shop"])
+    assert list(listed.notes) == (["things.example.org were listed as v1, since v2 failed: conversion webhook failed"] if noted else [])
+    assert "core/configmaps/shop/settings.json" in saved
+
+
+def test_a_refusal_of_one_kind_among_many_is_a_finding_and_no_silence() -> None:
+    """The sentence says which right is missing, and how else to be rid of it; all other kinds are there."""
+    library = Library()
+    library.cluster.put(a_config_map("settings"), an_object("v1", "Secret", "s", "shop"), an_object("apps/v1", "Deployment", "web", "shop"))
+    library.cluster.fail(AccessDenied("secrets are not for you"), verb="list", kind="secrets")
+    listed = library.list()
+    (finding,) = listed.findings
+
+    assert (finding.where, finding.message) == ("secrets in shop", "not listed: secrets are not for you")
+    assert finding.remedy == "give Becalm's account the right to list secrets, or exclude them under spec.select.resources"
+    assert {path for path in library.saved(listed) if "_cluster" not in path} == {
+        "core/configmaps/shop/settings.json",
+        "apps/deployments/shop/web.json",
+    }
+
+
+def test_a_survey_counts_what_a_capture_would_keep() -> None:
+    """By the same rules, without a repository: objects by kind, certificates, what is left out, what cannot be listed."""
+    library = Library()
+    tls = {"tls.crt": a_certificate("shop.example.org", days=30)}
+    library.cluster.put(
+        *(a_config_map(f"c{number}") for number in range(3)),
+        an_object("v1", "Secret", "tls", "shop", type="kubernetes.io/tls", data=tls),
+        an_object("apps/v1", "Deployment", "web", "shop"),
+        owned(an_object("apps/v1", "ReplicaSet", "web-1", "shop", spec={"replicas": 3}), "Deployment"),
+    )
+    library.cluster.fail(AccessDenied("not for you"), verb="list", kind="services")
+    scope = listing.Scope(namespaces=("shop",), selection=Selection.model_validate({"namespaces": ["shop"]}))
+    surveyed = listing.survey(scope, cluster=library.cluster, clock=HastyClock())
+    listed = library.list()
+
+    assert surveyed.objects == {"configmaps": 3, "secrets": 1, "deployments.apps": 1, "namespaces": 1}
+    assert sum(surveyed.objects.values()) == listed.objects
+    assert [one.where for one in surveyed.certificates] == ["secrets/shop/tls"]
+    assert (surveyed.excluded, surveyed.findings) == (listed.excluded, listed.findings)
+    assert ("1 replicasets.apps", "made again") in {(item.what, item.by) for item in surveyed.excluded}
+
+
 def test_an_error_that_is_no_lists_fault_is_raised() -> None:
     """What a finding cannot tell is raised."""
     library = Library()

@@ -19,7 +19,7 @@ from becalm.storage.wrappers import Counting
 from becalm.testing.builders import a_policy
 from becalm.testing.fake_groups import FakeGroups, a_group_class
 from becalm.testing.memory_store import MemoryStore
-from becalm.testing.objects import a_claim, a_namespace, a_pod, a_snapshot_class, a_storage_class, a_volume
+from becalm.testing.objects import a_claim, a_config_map, a_namespace, a_pod, a_snapshot_class, a_storage_class, a_volume
 
 HOOK = {"select": {"labels": "app=db"}, "command": {"freeze": ["stop"], "thaw": ["go"]}}
 WRITES = ("create", "update", "merge", "apply", "force-apply", "delete", "exec")
@@ -179,6 +179,50 @@ def test_a_policy_that_selects_nothing_is_refused_as_by_a_run(scene: Scene) -> N
 
     with pytest.raises(NothingSelected):
         look(scene)
+
+
+def test_objects_and_certificates_are_counted_where_that_is_asked(scene: Scene) -> None:
+    """As a capture would list them. A kind that may not be listed ends with five, as the run would."""
+    scene.cluster.put(a_config_map("one"), a_config_map("two"))
+    limits = BUILT_IN.limits(scene.policy.spec.environment)
+    seen = outlook.execute(scene.policy, scene.ports, limits=limits, count=True)
+    said = list(outlook.sentences(seen))
+    scene.cluster.fail(AccessDenied("not for you"), verb="list", kind="configmaps")
+    blind = outlook.execute(scene.policy, scene.ports, limits=limits, count=True)
+
+    assert seen.surveyed is not None
+    assert seen.surveyed.objects["configmaps"] == 2
+    assert f"objects: {sum(seen.surveyed.objects.values())} of {len(seen.surveyed.objects)} kinds" in said
+    assert "  2 configmaps" in said
+    assert "certificates: 0" in said
+    assert (verdict(seen), verdict(blind)) == (0, 5)
+    assert "not captured: configmaps in shop: not listed: not for you" in "\n".join(outlook.sentences(blind))
+    assert document(seen, ok=True)["objects"]["configmaps"] == 2
+    assert look(scene).surveyed is None
+
+
+def test_what_pods_keep_outside_claims_is_told_beside_their_application(scene: Scene) -> None:
+    """Whoever keeps something there learns it before it is lost."""
+    scene.cluster.put(a_pod("web-0", volumes=[{"name": "cache", "emptyDir": {}}, {"name": "sock", "hostPath": {"path": "/run/x"}}]))
+    said = list(outlook.sentences(look(scene)))
+    place = said.index("application shop: namespaces shop")
+    beside = [line for line in said if line.startswith("  beside it, not captured: ")]
+
+    assert beside[0].endswith("web-0: emptyDir cache: only claims are captured: what must not be lost belongs on one")
+    assert [line.split(": ")[2] for line in beside] == ["emptyDir cache", "hostPath /run/x"]
+    assert place < said.index(beside[0])
+    assert not [line for line in said if line.startswith("left out: pods/")]
+
+
+@pytest.mark.parametrize(("blueprint", "untested"), [("mongodb", True), ("redis", False)])
+def test_a_blueprint_that_no_test_runs_is_called_untested(scene: Scene, blueprint: str, untested: bool) -> None:
+    """Its page says so, and so does the plan."""
+    scene.policy = a_policy(quiesce={"hooks": [{"select": {"labels": "app=db"}, "use": blueprint}]}, environment="test")
+    seen = look(scene)
+    (line,) = [line for line in outlook.sentences(seen) if line.startswith(f"    by the blueprint {blueprint}")]
+
+    assert ("UNTESTED" in line) is untested
+    assert document(seen, ok=True)["applications"][0]["hooks"][0]["untested"] is untested
 
 
 def test_programs_get_the_same(scene: Scene) -> None:

@@ -25,6 +25,28 @@ def fires(expression: str, timezone: str, after: str, until: str) -> list[str]:
     return [moment.isoformat()[:16] for moment in Cron.parse(expression, timezone).fires(utc(after), utc(until))]
 
 
+@pytest.mark.parametrize(
+    ("expression", "hours"),
+    [
+        ("* * * * *", 1 / 60),
+        ("0 * * * *", 1),
+        ("*/7 * * * *", 7 / 60),
+        ("0 9-17 * * *", 16),
+        ("@daily", 24),
+        ("0 3 * * mon-fri", 72),
+        ("@weekly", 168),
+        ("@monthly", 31 * 24),
+        ("@yearly", 366 * 24),
+        ("0 0 29 2 *", 1461 * 24),
+    ],
+)
+def test_the_longest_gap_is_that_of_the_wall_clock(expression: str, hours: float) -> None:
+    """Nights, week ends, the longest month and the rarest day count; a clock that jumps does not."""
+    gap = Cron.parse(expression, ZURICH).longest_gap()
+
+    assert gap.total_seconds() / 3600 == pytest.approx(hours)
+
+
 def test_moments_begin_after_the_first_bound_and_end_with_the_last() -> None:
     """So that two neighbouring spans never share a slot, and none is lost between them."""
     assert fires("0 * * * *", "UTC", "2026-06-15T12:00", "2026-06-15T14:00") == ["2026-06-15T13:00", "2026-06-15T14:00"]

@@ -202,7 +202,12 @@ SPEC = [
     ("retention: {daily: '7'}", ["spec.retention.daily: this is not a whole number (line 7); write a number without quotes, such as 7"]),
     # what this version does not do
     ("drift: {schedule: '@daily'}", ["spec.drift: not carried out by this version (line 7); remove the section"]),
-    ("drill: {schedule: '@daily'}", ["spec.drill: not carried out by this version (line 7); remove the section"]),
+    # drills
+    ("drill: {timeout: 5m, ready: 10m}", ["spec.drill: ready is longer than timeout (line 7); write at most 5m as ready"]),
+    ("drill: {timeout: 8d}", ["spec.drill: a drill would take up to 8d (line 7); write at most 7d as timeout"]),
+    ("drill: {checks: [{select: {}, command: [pg_isready]}]}", [
+        "spec.drill.checks.0.select.pod: it must be said in which pods this runs, and in one way (line 7); write either labels or pod",
+    ]),
     ("infrastructure: {repositories: [{url: 'https://git.example.org/infra.git'}]}", ["spec.infrastructure: not carried out by this version (line 7); remove the section"]),
     ("quiesce: {hooks: [{select: {pod: a}, use: sqlite3, with: {a: b}}]}", [
         'spec.quiesce.hooks.0.use: "sqlite3" is not one of the values that are known here (line 7); write ' + " or ".join(BlueprintName),

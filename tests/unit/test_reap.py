@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from becalm.actions import credentials, freezes, quiesce, reap, run
-from becalm.actions.handover import Begun, FreezeRecord
+from becalm.actions import credentials, freezes, quiesce, reap, run, sweep
+from becalm.actions.handover import Begun, FreezeRecord, Trigger
 from becalm.actions.pulse import EVERY_SECONDS, LIVES, Pulse, alive_until
 from becalm.actions.reap import Plan, Reaped
 from becalm.clock import format_time
@@ -17,9 +17,12 @@ from becalm.errors import AccessDenied, ClusterUnavailable, HookFailed, NotFound
 from becalm.kube.base import ANNOTATION_EXPIRES, LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, owned_by
 from becalm.model import Manifest, payload
 from becalm.repository import lease
-from becalm.testing.capture_scenes import Stage
+from becalm.repository.reader import init_repository
+from becalm.testing.capture_scenes import PASSWORD, Stage
 from becalm.testing.fake_clock import FakeClock
+from becalm.testing.memory_store import URL, MemoryStore
 from becalm.testing.objects import a_claim, a_pod, an_object
+from becalm.testing.saved_points import CHEAP
 
 DEAD, RESTORE = "dead000000", "rest000000"
 
@@ -40,7 +43,7 @@ def reaped(stage: Stage) -> tuple[Plan, Reaped]:
 
 
 def temporary(name: str, kind: str = "Secret", *, policy: str = "shop", key: str = DEAD, role: str = "export", **labels: str) -> Manifest:
-    return an_object("v1", kind, name, "becalm", labels={**owned_by(policy, key, role), **labels})
+    return an_object("v1", kind, name, "becalm", labels={**owned_by(policy, key, role, repository=URL), **labels})
 
 
 def test_what_a_dead_run_froze_is_thawed(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_a_cluster_that_does_not_answer_is_named_and_asked_again(tmp_path: Path)
     stage = Stage(tmp_path)
     _, begun = freeze(stage)
     let_die(stage, begun)
-    stage.cluster.fail(ClusterUnavailable("no answer"), verb="list", kind="namespaces", times=1)
+    stage.cluster.fail(ClusterUnavailable("no answer"), verb="list", kind="namespaces", times=2)
     _, first = reaped(stage)
     _, second = reaped(stage)
 
@@ -138,7 +141,7 @@ def test_what_dead_runs_left_goes_and_look_alikes_stay(tmp_path: Path) -> None:
         temporary("becalm-dead000000-1", **{LABEL_MANAGED: "helm"}),
         an_object("v1", "Secret", "becalm-dead000000-2", "becalm", labels={LABEL_RUN: DEAD, LABEL_POLICY: "shop"}),
         an_object("v1", "Secret", "becalm-dead000000-3", "becalm"),
-        an_object("v1", "Secret", "becalm-living", "becalm", labels=owned_by("shop", begun.run, "mover")),
+        an_object("v1", "Secret", "becalm-living", "becalm", labels=owned_by("shop", begun.run, "mover", repository=URL)),
     ]
     stage.cluster.put(*look_alikes)
     stage.cluster.put(
@@ -151,6 +154,26 @@ def test_what_dead_runs_left_goes_and_look_alikes_stay(tmp_path: Path) -> None:
     assert {item["metadata"]["name"] for item in stage.cluster.all("secrets")} == {item["metadata"]["name"] for item in look_alikes}
     assert [item["metadata"]["name"] for item in stage.cluster.all("pods")] == ["db-0"]
     assert [item["metadata"]["name"] for item in stage.cluster.all("persistentvolumeclaims")] == ["db-0"]
+
+
+def test_another_installation_with_a_policy_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    """It writes to another bucket: no lease here tells that its run and its restore live, and the same run id is another run there."""
+    stage = Stage(tmp_path)
+    begun = stage.begun()
+    theirs = replace(stage.ports, store=MemoryStore(url="memory://another"))
+    init_repository(theirs.store, PASSWORD, kdf=CHEAP)
+    same = run.begin(stage.policy, run_id=begun.run_id, trigger=Trigger.MANUAL, run_after=stage.clock.now(), ports=theirs)
+    credentials.ensure("shop", same.run, "becalm", theirs)
+    credentials.ensure("shop", RESTORE, "shop", theirs, role=ROLE_RESTORE, expires=stage.store.now() - timedelta(hours=1))
+    names = {item["metadata"]["name"] for item in stage.cluster.all("secrets")}
+    let_die(stage, begun)
+    decided, _ = reaped(stage)
+    left = sweep.sweep("shop", stage.ports)
+
+    assert same.run != begun.run
+    assert (decided.runs, decided.restores, left) == ((), (), ())
+    assert {item["metadata"]["name"] for item in stage.cluster.all("secrets")} == names
+    assert reap.plan(stage.policy, theirs).living == same.run
 
 
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
@@ -172,11 +195,13 @@ def test_a_plan_changes_nothing(tmp_path: Path) -> None:
 def a_restore(stage: Stage, *, until: timedelta | None, created: timedelta = timedelta(0)) -> None:
     """Put the Secret and the mover of a restore that surely lives until then."""
     now = stage.store.now()
-    secret = an_object("v1", "Secret", credentials.secret_name(RESTORE), "shop", labels=owned_by("shop", RESTORE, ROLE_RESTORE))
+    secret = an_object(
+        "v1", "Secret", credentials.secret_name(RESTORE), "shop", labels=owned_by("shop", RESTORE, ROLE_RESTORE, repository=URL)
+    )
     secret["metadata"]["creationTimestamp"] = format_time(now + created)
     if until is not None:
         secret["metadata"]["annotations"] = {ANNOTATION_EXPIRES: format_time(now + until)}
-    mover = a_pod("becalm-mover", labels=owned_by("shop", RESTORE, ROLE_RESTORE))
+    mover = a_pod("becalm-mover", labels=owned_by("shop", RESTORE, ROLE_RESTORE, repository=URL))
     mover["metadata"]["creationTimestamp"] = format_time(now + created)
     claim = a_claim("restored", labels={LABEL_ROLE: ROLE_RESTORE, LABEL_RUN: RESTORE, LABEL_POLICY: "shop", LABEL_MANAGED: MANAGER})
     stage.cluster.put(secret, mover, claim)

@@ -10,11 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from becalm.catalog.pins import pin
 from becalm.errors import BecalmError
-from becalm.model import run_key
 from becalm.testing.builders import a_policy
 from becalm.testing.faulty_store import Crash, Fault, FaultyStore
 from becalm.testing.scenarios import CHANGED, SEVERAL, SMALL
-from becalm.testing.worlds import POLICY, Volumes, World, demand_verified, judge
+from becalm.testing.worlds import POLICY, Volumes, World, demand_verified, judge, key_of
 
 VOLUMES = st.sampled_from([SMALL, CHANGED, SEVERAL])
 LEASE_SECONDS = 901
@@ -39,7 +38,7 @@ class History(RuleBasedStateMachine):
         """A run after every lease has ended succeeds, whatever happened before; its point is the one to keep."""
         self.world.clock.advance(LEASE_SECONDS)
         self.runs += 1
-        run = run_key(POLICY, f"run {self.runs}")
+        run = key_of(f"run {self.runs}")
         self.world.protect(f"run {self.runs}", volumes)
         self.world.keep = frozenset({run} | self.pinned)
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from becalm.actions.restore_steps import Action, RestorePlan, Step
 from becalm.cli.console import clean
-from becalm.cli.restore import read_mapping
+from becalm.cli.restore_options import read_mapping
 from becalm.cli.restore_view import print_plan
 from becalm.errors import UsageError
 from becalm.kube.diffing import FieldChange

@@ -24,7 +24,7 @@ def ports() -> Ports:
 
 
 def test_it_holds_what_a_mover_needs_and_carries_its_owner(ports: Ports) -> None:
-    """One item per variable, and the password; the labels name policy and run."""
+    """One item per variable, and the password; the labels name policy, run and repository."""
     secret = credentials.mover_secret("shop", "abc", "bank", ports)
 
     assert {name: b64decode(value).decode() for name, value in secret["data"].items()} == {
@@ -32,7 +32,11 @@ def test_it_holds_what_a_mover_needs_and_carries_its_owner(ports: Ports) -> None
         "AWS_SECRET_ACCESS_KEY": "grüezi",
         "password": "pass\nword",
     }
-    assert secret["metadata"] == {"name": "becalm-abc", "namespace": "bank", "labels": owned_by("shop", "abc", "mover")}
+    assert secret["metadata"] == {
+        "name": "becalm-abc",
+        "namespace": "bank",
+        "labels": owned_by("shop", "abc", "mover", repository=ports.store.url),
+    }
 
 
 def test_making_it_twice_writes_it_once(ports: Ports) -> None:

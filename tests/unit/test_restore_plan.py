@@ -275,15 +275,6 @@ FORBIDDEN = {
         {"held": contents(a_namespace(), an_object("shop.example.org/v1", "Campaign", "spring"))},
         "shop.example.org/v1 is not served",
     ),
-    "a version that is not served": (
-        {
-            "held": contents(a_namespace(), an_object("shop.example.org/v1", "Campaign", "spring")),
-            "cluster": live(
-                kinds=(*DEFAULT_KINDS, Kind(group="shop.example.org", version="v2", resource="campaigns", kind="Campaign", namespaced=True))
-            ),
-        },
-        "served are v2",
-    ),
     "a namespace that is going": ({"held": contents(a_namespace(), a_map()), "cluster": live(TERMINATING)}, "is being deleted"),
     "a namespace that nobody makes": ({"held": contents(a_map())}, "is not there, and the point holds no such namespace"),
     "a namespace of the cluster": (
@@ -353,7 +344,15 @@ def test_a_selection_that_matches_nothing_is_refused() -> None:
         ({"namespace_mapping": {"a": "A/.."}}, "does not name two namespaces"),
         ({"volumes_only": True, "objects_only": True}, "leave nothing"),
         ({"volumes_only": True, "kinds": ["Secret"]}, "nothing but volumes"),
-        ({"conflict": "replace"}, "conflict"),
+        ({"conflict": "overwrite"}, "conflict"),
+        ({"conflict_by_kind": {"secrets": "perhaps"}}, "conflict_by_kind.secrets"),
+        ({"labels": ["app in"]}, "label"),
+        ({"registry_mapping": {"docker.io": ""}}, "does not name two"),
+        ({"replicas": {"*": -1}}, "fewer replicas than none"),
+        ({"patches": [{"patch": [{"op": "addd", "path": "/a"}]}]}, "operation 1 is 'addd'"),
+        ({"patches": [{"patch": [{"op": "add", "path": "a", "value": 1}]}]}, "is not a pointer"),
+        ({"patches": [{"select": {"labels": "=="}, "patch": [{"op": "remove", "path": "/a"}]}]}, "label"),
+        ({"in_place": True, "objects_only": True}, "in_place replaces"),
         ({"namespace": ["shop"]}, "namespace: there is no such field"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_dead_run_blocks_the_next_no_longer_than_its_lease(scene: Scene) -> No
     scene.begin()
     for key, role, policy in (("dead", "cut", "shop"), ("back", ROLE_RESTORE, "shop"), ("alive", "cut", "bank")):
         scene.leave(key, role=role, policy=policy)
-    own = run_key("shop", "the next run")
+    own = run_key("shop", "the next run", repository=scene.store.url)
     scene.leave(own)
     scene.clock.advance(run.LEASE_SECONDS + 1)
     begun = scene.begin("the next run")

@@ -13,12 +13,13 @@ import pytest
 from becalm.actions import export, quiesce, snapshot, sweep
 from becalm.actions.handover import Cut
 from becalm.errors import AccessDenied, ClusterUnavailable, RevisionGone
-from becalm.kube.base import LABEL_RUN, Kind, owned_by
+from becalm.kube.base import LABEL_REPOSITORY, LABEL_RUN, Kind, owned_by, repository_mark
 from becalm.model import Consistency, VolumeUse
 from becalm.repository.reader import open_repository
 from becalm.repository.tree import walk
 from becalm.testing.builders import a_policy
 from becalm.testing.capture_scenes import PASSWORD, Stage
+from becalm.testing.memory_store import URL
 from becalm.testing.objects import a_claim, a_config_map, a_namespace, an_object
 
 if TYPE_CHECKING:
@@ -377,17 +378,26 @@ def test_a_sweep_removes_what_runs_left_and_nothing_else(tmp_path: Path) -> None
     cut = capture(stage)
     begun = stage.begun()
     export.execute([cut], begun, stage.policy, stage.ports)
-    stage.cluster.put(an_object("v1", "Secret", f"becalm-{begun.run}", "becalm", labels=owned_by("shop", begun.run, "mover")))
+    ours, theirs = (owned_by(policy, key, "mover", repository=URL) for policy, key in (("shop", begun.run), ("other-policy", "0000000000")))
+    stage.cluster.put(an_object("v1", "Secret", f"becalm-{begun.run}", "becalm", labels=ours))
     strangers = [
-        an_object("v1", "Secret", "becalm-0000000000", "becalm", labels=owned_by("other-policy", "0000000000", "mover")),
+        an_object("v1", "Secret", "becalm-0000000000", "becalm", labels=theirs),
         a_claim(f"becalm-{begun.run}-00000000", "becalm"),
         an_object("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "mine", "shop", labels={LABEL_RUN: begun.run}, spec={"source": {}}),
+    ]
+    ours_alone = [
+        item["metadata"]["labels"].get(LABEL_REPOSITORY)
+        for kind in ("volumesnapshots", "volumesnapshotcontents", "persistentvolumeclaims", "secrets")
+        for item in stage.cluster.all(kind)
+        if item["metadata"].get("labels", {}).get(LABEL_RUN) == begun.run
     ]
     stage.cluster.put(*strangers)
     kept = sweep.sweep("shop", stage.ports, keep_run=begun.run)
     before = [item["metadata"]["name"] for item in stage.cluster.all("volumesnapshots")]
     found = sweep.sweep("shop", stage.ports, run=begun.run)
 
+    assert len(ours_alone) >= 4
+    assert set(ours_alone) == {repository_mark(URL)}
     assert (kept, found) == ((), ())
     assert len(before) == 3
     assert [item["metadata"]["name"] for item in stage.cluster.all("volumesnapshots")] == ["mine"]
@@ -400,9 +410,10 @@ def test_a_dead_runs_leavings_go_with_the_next(tmp_path: Path) -> None:
     """Without a run named, every run of the policy but the living one is swept."""
     stage = Stage(tmp_path)
     stage.cluster.put(a_namespace("elsewhere"))
-    dead = an_object("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "old", "elsewhere", labels=owned_by("shop", "dead000000", "cut"))
+    labels = owned_by("shop", "dead000000", "cut", repository=URL)
+    dead = an_object("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "old", "elsewhere", labels=labels)
     dead["spec"] = {"source": {"persistentVolumeClaimName": "gone"}}
-    stage.cluster.put(dead, an_object("v1", "Pod", "mine", "becalm", labels=owned_by("shop", "living0000", "mover")))
+    stage.cluster.put(dead, an_object("v1", "Pod", "mine", "becalm", labels=owned_by("shop", "living0000", "mover", repository=URL)))
     left = sweep.sweep("shop", stage.ports, keep_run="living0000")
 
     assert left == ()

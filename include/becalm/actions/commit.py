@@ -14,7 +14,7 @@ import becalm
 from becalm.actions import anomalies, keep, run
 from becalm.actions.description import consistency, context, describe, missing
 from becalm.actions.handover import Committed
-from becalm.catalog.points import points, tags_of
+from becalm.catalog.points import pin, pins, points, tags_of
 from becalm.errors import (
     AccessDenied,
     BecalmError,
@@ -101,6 +101,7 @@ def execute(
     earlier = [point for point in found if point.run == begun.run]
     best = max(earlier, key=lambda point: (point.complete, point.cut), default=None)
     if best and (best.complete or not facts.complete):
+        _pin(best.id, begun, ports)
         return _written(repository, best, facts)
     document = describe(
         begun, facts, why=why, discovered=discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, policy=policy
@@ -119,7 +120,16 @@ def execute(
         retain_until=until,
         margin_seconds=FENCE_MARGIN_SECONDS,
     )
+    _pin(snapshot, begun, ports)
     return replace(facts, point=snapshot, tree=tree)
+
+
+def _pin(point: str, begun: Begun, ports: Ports) -> None:
+    """Pin the point for as long as the run was asked to. A pin that is there stays as it is: somebody may have changed it."""
+    if begun.pin_days and point not in pins(ports.store):
+        now = ports.store.now()
+        until = now + timedelta(days=begun.pin_days)
+        pin(ports.store, point, now=now, until=until, note=begun.note, who=f"run {begun.run_id}")
 
 
 def _point(begun: Begun, facts: Committed, *, cuts: Sequence[Cut], tree: str, policy: ProtectionPolicy, ports: Ports) -> RecoveryPoint:
@@ -137,6 +147,8 @@ def _point(begun: Begun, facts: Committed, *, cuts: Sequence[Cut], tree: str, po
         consistency=facts.consistency,
         complete=facts.complete,
         anomalous=bool(facts.anomalies),
+        label=begun.label,
+        narrowed=bool(begun.namespaces),
     )
 
 

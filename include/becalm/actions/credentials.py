@@ -35,10 +35,11 @@ def mover_secret(policy: str, run: str, namespace: str, ports: Ports, *, role: s
     """Describe the Secret of a run, by the run's key: one item per variable of the store, and `password`. Pure."""
     marks = {"annotations": {ANNOTATION_EXPIRES: format_time(expires)}} if expires else {}
     items = {**ports.settings.store_environment, PASSWORD_KEY: ports.password}
+    labels = owned_by(policy, run, role, repository=ports.store.url)
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
-        "metadata": {"name": secret_name(run), "namespace": namespace, "labels": owned_by(policy, run, role), **marks},
+        "metadata": {"name": secret_name(run), "namespace": namespace, "labels": labels, **marks},
         "type": "Opaque",
         "data": {key: b64encode(value.encode()).decode() for key, value in sorted(items.items())},
     }
@@ -75,7 +76,7 @@ def prolong(run: str, namespace: str, until: datetime, ports: Ports) -> None:
 
 def remove(policy: str, run: str, ports: Ports, *, namespace: str | None = None, role: str = ROLE) -> int:
     """Remove the Secrets of a run, in one namespace or wherever they are; return how many there were. None is fine."""
-    labels = ",".join(f"{key}={value}" for key, value in owned_by(policy, run, role).items())
+    labels = ",".join(f"{key}={value}" for key, value in owned_by(policy, run, role, repository=ports.store.url).items())
     gone = 0
     for found in ports.cluster.list(SECRET, namespace=namespace, labels=labels):
         metadata = found["metadata"]

@@ -150,7 +150,7 @@ def _groups(
 
 def _start(item: VolumePlan, name: str, begun: Begun, ports: Ports) -> SnapshotFacts:
     """Ask for one cut; that it is refused is an answer."""
-    labels = owned_by(begun.policy, begun.run, ROLE)
+    labels = owned_by(begun.policy, begun.run, ROLE, repository=ports.store.url)
     try:
         return start_cut(ports.cluster, ports.clock, volume=item.volume, snapshot_class=item.snapshot_class, name=name, labels=labels)
     except BecalmError as error:
@@ -167,7 +167,7 @@ def _start_group(group: VolumeGroup, name: str, decided: Plan, begun: Begun, por
             selector=grouping.selector(group.labels),
             group_class=group.group_class,
             name=name,
-            labels=owned_by(begun.policy, begun.run, ROLE),
+            labels=owned_by(begun.policy, begun.run, ROLE, repository=ports.store.url),
         )
     except BecalmError as error:
         return tuple(SnapshotFacts(volume=volume, name="", group=name, error=str(error)) for volume in group.volumes)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = "becalm.dev/environment"
 """The label by which a namespace says which environment it belongs to."""
 ONE_POD = "ReadWriteOncePod"
+NOT_A_CLAIM = "not a claim"
+"""The rule by which a pod's own volumes are not captured."""
 WHOLE_POLICY = "policy"
 """The name of the one application of a policy that freezes all at once."""
 
@@ -65,6 +67,7 @@ def plan(policy: ProtectionPolicy, seen: Inventory, *, own: str = "becalm") -> D
             findings.append(hindered)
         else:
             volumes.append(planned)
+    excluded += _beside(names, seen.pods)
     return Discovered(
         applications=_applications(policy, names, volumes, hooks, seen),
         excluded=tuple(excluded),
@@ -127,6 +130,23 @@ def _claim_left(policy: ProtectionPolicy, claim: ClaimFacts, names: Sequence[str
     if not claim.bound and not claim.lost:
         return Excluded(what=what, by="unbound", because="the claim has no volume yet, so it has no data")
     return None
+
+
+def _beside(names: Sequence[str], pods: Iterable[PodFacts]) -> list[Excluded]:
+    """Name what pods keep outside claims, each thing once for the pods of a namespace that are alike in it."""
+    keeping: dict[tuple[str, str], list[str]] = {}
+    for pod in pods:
+        if pod.namespace in names:
+            for kept in dict.fromkeys(pod.beside):
+                keeping.setdefault((pod.namespace, kept), []).append(pod.name)
+    return [
+        Excluded(
+            what=f"pods/{namespace}/{min(of)}: {kept}" + (f", and {len(of) - 1} pods more" if len(of) > 1 else ""),
+            by=NOT_A_CLAIM,
+            because="only claims are captured: what must not be lost belongs on one",
+        )
+        for (namespace, kept), of in sorted(keeping.items())
+    ]
 
 
 def _volume(policy: ProtectionPolicy, claim: ClaimFacts, seen: Inventory) -> VolumePlan:

@@ -84,7 +84,7 @@ def _bind(item: VolumeCut, name: str, begun: Begun, ports: Ports) -> Exported:
             size_bytes=planned.size_bytes,
             namespace=ports.settings.namespace,
             name=name,
-            labels=owned_by(begun.policy, begun.run, ROLE),
+            labels=owned_by(begun.policy, begun.run, ROLE, repository=ports.store.url),
             timeout_seconds=ports.settings.export_timeout_seconds,
         )
     except LeaseLost:

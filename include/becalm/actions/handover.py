@@ -93,6 +93,14 @@ class Begun:
     skipped: str = ""
     """Why there is nothing to do; empty when there is."""
     note: str = ""
+    label: str = ""
+    """A person's word by which the recovery point is found again."""
+    pin_days: int = 0
+    """The point is pinned for so many days."""
+    namespaces: tuple[str, ...] = ()
+    """Only these namespaces of the policy were asked for; none means all."""
+    quiesce: bool = True
+    """False: nothing is to be frozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

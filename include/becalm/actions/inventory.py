@@ -52,7 +52,7 @@ class PodFacts:
     """Only those that speak of hooks."""
     containers: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    """What it keeps outside claims and on no other object: `hostPath /var/lib/x`, `emptyDir cache`."""
+    """What it keeps outside claims and on no other object: `hostPath /var/lib/x`, `emptyDir cache`, `nfs shared`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,10 +177,15 @@ def _pod(item: Manifest) -> PodFacts:
 def _beside(item: Manifest) -> Iterator[str]:
     """Yield what a pod keeps where nothing captures it; memory is no place to keep anything."""
     for volume in item["spec"].get("volumes") or []:
-        if "hostPath" in volume:
+        kind = next((key for key in volume if key != "name" and key not in _ELSEWHERE), "")
+        if kind == "hostPath":
             yield f"hostPath {volume['hostPath'].get('path', '')}"
-        elif "emptyDir" in volume and (volume["emptyDir"] or {}).get("medium") != "Memory":
-            yield f"emptyDir {volume['name']}"
+        elif kind and not (kind == "emptyDir" and (volume["emptyDir"] or {}).get("medium") == "Memory"):
+            yield f"{kind} {volume['name']}"
+
+
+_ELSEWHERE = frozenset({"persistentVolumeClaim", "ephemeral", "configMap", "secret", "projected", "downwardAPI", "image"})
+"""Volumes of a pod whose content stands in a claim, in another object, or in an image."""
 
 
 def _claim(item: Manifest) -> ClaimFacts:

@@ -7,16 +7,21 @@ temporary goes, and the lease is let go.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from becalm.actions import asked as asked_for
 from becalm.actions import commit, discover, export, prune, quiesce, run, snapshot, upload
+from becalm.actions.asked import NOTHING_ASKED
 from becalm.actions.handover import Trigger
 from becalm.errors import BecalmError, LeaseLost, TransientError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
+    from becalm.actions.asked import Asked
     from becalm.actions.handover import (
         Application,
         Begun,
@@ -52,6 +57,15 @@ class Story:
     pruned: Pruned | None = None
     failed: dict[str, BecalmError] = field(default_factory=dict)
     """Applications that were not captured, or not thawed for certain, and why."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each task took that came to its end."""
+
+    @contextmanager
+    def timed(self, task: str, ports: Ports) -> Iterator[None]:
+        """Note how long a task takes."""
+        began = ports.clock.monotonic()
+        yield
+        self.seconds[task] = ports.clock.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +79,12 @@ class Outcome:
     pruned: Pruned | None = None
 
 
-def protect(policy: ProtectionPolicy, *, run_id: str, ports: Ports, slot: datetime | None = None, note: str = "") -> Outcome:
+def protect(policy: ProtectionPolicy, *, run_id: str, ports: Ports, slot: datetime | None = None, asked: Asked = NOTHING_ASKED) -> Outcome:
     """Make one recovery point. Raises what `begin` raises; whatever goes wrong later is raised after everything was cleaned up.
 
     What the cleaning could not do is added to the error as notes.
     """
-    begun = run.begin(policy, run_id=run_id, trigger=Trigger.MANUAL, run_after=ports.clock.now(), ports=ports, slot=slot, note=note)
+    begun = run.begin(policy, run_id=run_id, trigger=Trigger.MANUAL, run_after=ports.clock.now(), ports=ports, slot=slot, asked=asked)
     if begun.skipped:
         return Outcome(begun=begun, verdict=None)
     story = Story(begun)
@@ -85,31 +99,37 @@ def protect(policy: ProtectionPolicy, *, run_id: str, ports: Ports, slot: dateti
 
 def _capture(story: Story, policy: ProtectionPolicy, ports: Ports) -> None:
     ports.progress("discover: resolving the selection")
-    story.discovered = discover.execute(policy, ports)
+    followed = asked_for.followed(policy, story.begun)
+    with story.timed("discover", ports):
+        story.discovered = discover.execute(followed, ports)
     applications = story.discovered.applications
     with ThreadPoolExecutor(max_workers=min(SIDE_BY_SIDE, max(1, len(applications)))) as pool:
-        list(pool.map(lambda application: _protect_one(application, story, policy, ports), applications))
+        list(pool.map(lambda application: _protect_one(application, story, followed, ports), applications))
     if not story.cuts:
         raise _gravest(story.failed)
     ports.progress("export: making the cuts readable")
-    story.exports = export.execute(story.cuts, story.begun, policy, ports)
+    with story.timed("export", ports):
+        story.exports = export.execute(story.cuts, story.begun, policy, ports)
     specs = upload.prepare(story.exports, story.begun, policy, ports)
     ports.progress(f"upload: {len(specs)} volumes")
-    story.results = upload.execute(specs, story.begun, ports)
+    with story.timed("upload", ports):
+        story.results = upload.execute(specs, story.begun, ports)
     ports.progress("commit: joining and checking")
-    story.committed = commit.execute(
-        story.begun,
-        discovered=story.discovered,
-        cuts=story.cuts,
-        thaws=story.thaws,
-        exports=story.exports,
-        results=story.results,
-        policy=policy,
-        ports=ports,
-        failures={name: told(error) for name, error in story.failed.items()},
-    )
+    with story.timed("commit", ports):
+        story.committed = commit.execute(
+            story.begun,
+            discovered=story.discovered,
+            cuts=story.cuts,
+            thaws=story.thaws,
+            exports=story.exports,
+            results=story.results,
+            policy=policy,
+            ports=ports,
+            failures={name: told(error) for name, error in story.failed.items()},
+        )
     ports.progress("prune: what retention says")
-    story.pruned = prune.execute(story.begun, policy, ports)
+    with story.timed("prune", ports):
+        story.pruned = prune.execute(story.begun, policy, ports)
 
 
 def _protect_one(application: Application, story: Story, policy: ProtectionPolicy, ports: Ports) -> None:
@@ -168,6 +188,7 @@ def _finish(story: Story, policy: ProtectionPolicy, ports: Ports) -> Verdict:
         cuts=story.cuts,
         thaws=story.thaws,
         committed=story.committed,
+        tasks=story.seconds,
         policy=policy,
         ports=ports,
     )

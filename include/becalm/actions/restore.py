@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from becalm.actions import restore_after, restore_inplace, restore_rights, restore_trials
+from becalm.actions.restore_conflicts import left_to_do
 from becalm.actions.restore_live import read_live
 from becalm.actions.restore_objects import Execution
 from becalm.actions.restore_plan import plan, targets
+from becalm.actions.restore_rate import with_estimates
 from becalm.actions.restore_request import ClusterScoped, Conflict, RestoreRequest
 from becalm.actions.restore_select import claim_ref, worth_reading
 from becalm.actions.restore_shape import Owners, Shape
 from becalm.actions.restore_source import Source
 from becalm.actions.restore_steps import (
+    ACTING,
+    CHANGING,
     Action,
     RestorePlan,
     RestoreReport,
@@ -26,6 +31,7 @@ from becalm.actions.restore_steps import (
     demand,
     demand_success,
 )
+from becalm.actions.restore_unchanged import demand_unchanged
 from becalm.actions.restore_volumes import clear, fill
 from becalm.catalog.points import find, points
 from becalm.errors import MoverFailed
@@ -75,10 +81,13 @@ def prepare(request: RestoreRequest, ports: Ports) -> RestorePlan:
     repository = open_repository(ports.store, ports.password)
     point = find(points(repository, request.policy), request.point, now=ports.clock.now())
     ports.progress(f"reading recovery point {point.id[:8]}")
-    contents = Source.open(repository, point.tree).contents(worth_reading(request))
+    source = Source.open(repository, point.tree, worth_reading(request))
+    contents = source.contents(worth_reading(request))
     ports.progress(f"comparing {len(contents.objects)} objects with the cluster")
     live = read_live(((saved.kind, target) for saved, target in targets(request, contents)), ports)
-    return plan(request, point, contents, live)
+    decided = restore_trials.examine(plan(request, point, contents, live), request, source, ports)
+    decided = restore_inplace.examine(decided, ports, without_copy=request.without_safety_copy)
+    return with_estimates(restore_rights.examine(decided, ports), repository, ports)
 
 
 def restore_run(decided: RestorePlan, request: RestoreRequest) -> str:
@@ -90,7 +99,8 @@ def execute(decided: RestorePlan, request: RestoreRequest, ports: Ports) -> Rest
     """Carry out exactly a plan. Idempotent; `failures` in the report decide.
 
     Data comes before what mounts it: where a volume of a namespace was not filled, the workloads of that namespace are withheld.
-    Raises: RestoreRefused (the plan has findings that forbid it), and what is transient: run it again.
+    Raises: RestoreRefused (the plan has findings that forbid it), ClusterChanged (the cluster is not as the plan saw it: nothing was
+    written, or nothing of what changed), and what is transient: run it again.
     """
     demand(decided)
     began = ports.clock.monotonic()
@@ -98,9 +108,12 @@ def execute(decided: RestorePlan, request: RestoreRequest, ports: Ports) -> Rest
     kept, skipped = len(decided.steps_to(Action.KEEP)), len(decided.steps_to(Action.SKIP))
     if decided.changes_nothing:
         clear(decided, run, ports)
-        return RestoreReport(policy=decided.policy, point=decided.point, run=run, kept=kept, skipped=skipped)
-    source = Source.open(open_repository(ports.store, ports.password), decided.tree)
-    execution = Execution(plan=decided, shape=Shape(request=request, point=decided.point), source=source, ports=ports)
+        failed, told = restore_after.settle(decided, request, run, ports)
+        return RestoreReport(policy=decided.policy, point=decided.point, run=run, kept=kept, skipped=skipped, failures=failed, remarks=told)
+    restore_after.begin(decided, request, run, ports)
+    source = Source.open(open_repository(ports.store, ports.password), decided.tree, {step.source for step in decided.steps}.__contains__)
+    execution = Execution(plan=decided, shape=Shape.of(decided, request), source=source, ports=ports)
+    execution.live = demand_unchanged(execution)
     results: list[MoverResult] | None = None
     unfilled: dict[str, str] = {}
     for order, steps in execution.waves():
@@ -110,16 +123,24 @@ def execute(decided: RestorePlan, request: RestoreRequest, ports: Ports) -> Rest
     if results is None:
         results = _fill(decided, run, execution, unfilled, ports)
     execution.finish()
+    remarks: tuple[Finding, ...] = ()
+    if not execution.failures:
+        failures, remarks = restore_after.settle(decided, request, run, ports)
+        execution.failures += failures
     return RestoreReport(
         policy=decided.policy,
         point=decided.point,
         run=run,
-        created=execution.created,
-        linked=execution.linked,
+        created=execution.done[Action.CREATE],
+        linked=execution.done[Action.LINK],
+        merged=execution.done[Action.MERGE],
+        replaced=execution.done[Action.REPLACE],
+        recreated=execution.done[Action.RECREATE],
         kept=kept,
         skipped=skipped,
         volumes=tuple(results),
         failures=tuple(execution.failures),
+        remarks=remarks,
         seconds=ports.clock.monotonic() - began,
     )
 
@@ -127,10 +148,10 @@ def execute(decided: RestorePlan, request: RestoreRequest, ports: Ports) -> Rest
 def _fill(decided: RestorePlan, run: str, execution: Execution, unfilled: dict[str, str], ports: Ports) -> list[MoverResult]:
     """Fill the volumes of a plan; note the namespaces in which one was not filled."""
     refused = {failure.where for failure in execution.failures}
-    wanted = decided.volumes_to(VolumeAction.FILL)
+    wanted = decided.volumes_to(VolumeAction.FILL, VolumeAction.REPLACE)
     steps = [step for step in wanted if str(claim_ref(step.target)) not in refused]
     unfilled.update({step.target.namespace: f"the claim {step.target} was not created" for step in wanted if step not in steps})
-    results = fill(decided, steps, run, ports)
+    results = fill(decided, steps, run, ports, parallel=execution.shape.request.parallel)
     for step, result in zip(steps, results, strict=True):
         wrong = result.error or ("" if result.tree == step.tree else f"the mover restored the tree {result.tree[:8] or 'none'}")
         if wrong:
@@ -146,22 +167,23 @@ def verify(decided: RestorePlan, request: RestoreRequest, ports: Ports) -> Verif
 
     A field that the cluster only added is a remark; one that is missing or says something else is a failure.
     """
-    shape = Shape(request=request, point=decided.point)
+    shape = Shape.of(decided, request)
     owners = Owners(by_uid={step.saved_uid: step.source for step in decided.steps if step.action is not Action.SKIP and step.saved_uid})
-    steps = decided.steps_to(Action.CREATE, Action.LINK)
-    source = Source.open(open_repository(ports.store, ports.password), decided.tree)
+    steps = decided.steps_to(*ACTING)
+    source = Source.open(open_repository(ports.store, ports.password), decided.tree, {step.source for step in decided.steps}.__contains__)
     live = read_live([(step.api, step.target) for step in steps], ports)
     findings = [
         found
         for step, saved in zip(steps, source.read([step.source for step in steps]), strict=True)
         for found in _differences(step, saved, shape, owners, live)
     ]
-    unfilled = list(_unfilled(decided.volumes_to(VolumeAction.FILL), ports))
+    filled = decided.volumes_to(VolumeAction.FILL, VolumeAction.REPLACE)
+    unfilled = list(_unfilled(filled, ports))
     failures = [*(found for found in findings if found.severity is Severity.ERROR), *unfilled]
     wrong = {found.where for found in failures}
     return Verification(
         objects=sum(str(step.target) not in wrong for step in steps),
-        volumes=len(decided.volumes_to(VolumeAction.FILL)) - len(unfilled),
+        volumes=len(filled) - len(unfilled),
         failures=tuple(failures),
         remarks=tuple(found for found in findings if found.severity is not Severity.ERROR),
     )
@@ -172,8 +194,10 @@ def _differences(step: Step, saved: SavedObject, shape: Shape, owners: Owners, l
     if found is None:
         yield Finding(where=str(step.target), message="is not there", remedy="see the report of the restore, and restore again")
         return
-    for change in compare(shape.manifest(saved, owners=owners.linked(saved)), found):
-        severity = Severity.WARNING if change.added else Severity.ERROR
+    wanted = shape.manifest(saved, owners=owners.linked(saved))
+    left = {change.path for change in left_to_do(step.action, wanted, found, ours=True)} if step.action in CHANGING else None
+    for change in compare(wanted, found):
+        severity = Severity.WARNING if change.added or (left is not None and change.path not in left) else Severity.ERROR
         yield Finding(
             where=str(step.target),
             message=f"differs from the recovery point: {change}",

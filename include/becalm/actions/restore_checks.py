@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from becalm.actions.restore_request import Conflict
+from becalm.actions.restore_request import Conflict, means
 from becalm.actions.restore_select import claim_of, claim_ref
 from becalm.actions.restore_shape import restored_from
-from becalm.actions.restore_steps import Action, Step, VolumeAction
-from becalm.kube.kinds import CRD, NAMESPACE, STORAGE_CLASS
+from becalm.actions.restore_steps import ACTING, CHANGING, Action, Step, VolumeAction
+from becalm.actions.restore_trust import untrue
+from becalm.kube.kinds import CLAIM, CRD, NAMESPACE, STORAGE_CLASS
 from becalm.kube.rules import child, children
 from becalm.model import Finding, Severity
 
@@ -30,8 +31,9 @@ def blocking(
     plan: RestorePlan, selected: Sequence[SavedObject], contents: Contents, live: Live, request: RestoreRequest
 ) -> Iterator[Finding]:
     """Yield every reason why this plan cannot be carried out."""
-    acting = plan.steps_to(Action.CREATE, Action.LINK)
+    acting = plan.steps_to(*ACTING)
     yield from contents.findings
+    yield from untrue(acting, live.kinds)
     yield from _doubled(plan)
     yield from _unserved(acting, selected, live)
     yield from _namespaces(plan, acting, live, request)
@@ -41,8 +43,11 @@ def blocking(
     yield from _orphans(selected, contents, request)
 
 
-def remarks(plan: RestorePlan, live: Live) -> Iterator[Finding]:
+def remarks(plan: RestorePlan, contents: Contents, live: Live, request: RestoreRequest) -> Iterator[Finding]:
     """Yield what a person should know before saying yes."""
+    yield from _unmeant(contents, request)
+    for kind, version in sorted({(step.api, step.saved_version) for step in plan.steps_to(*ACTING) if step.saved_version}, key=str):
+        yield _warning(str(kind), f"was saved as {version}, which is not served, and is written as {kind.version}", "")
     if not plan.complete:
         yield _warning(f"recovery point {plan.point[:8]}", "is partial: it says itself what is missing", "becalm show lists it")
     for group, reason in sorted(live.failures.items()):
@@ -52,6 +57,22 @@ def remarks(plan: RestorePlan, live: Live) -> Iterator[Finding]:
     for step in plan.steps:
         for note in step.notes:
             yield _warning(str(step.target), note, "")
+
+
+def _unmeant(contents: Contents, request: RestoreRequest) -> Iterator[Finding]:
+    """Yield the kinds that the request names in passing and the point does not hold: perhaps they are written wrong."""
+    kinds = {saved.kind for saved in contents.objects}
+    named = {
+        "exclude_kinds": request.exclude_kinds,
+        "conflict_by_kind": tuple(request.conflict_by_kind),
+        "replicas": tuple(pattern for pattern in request.replicas if pattern != "*"),
+        "status_kinds": request.status_kinds,
+        **{f"patches.{number}.select.kinds": patch.select.kinds for number, patch in enumerate(request.patches)},
+    }
+    for field, patterns in named.items():
+        for pattern in patterns:
+            if not any(means((pattern,), kind) for kind in kinds):
+                yield _warning(field, f"nothing that was read of the point is of the kind {pattern}", "look whether it is written right")
 
 
 def _warning(where: str, message: str, remedy: str) -> Finding:
@@ -147,19 +168,19 @@ def _classes(plan: RestorePlan, live: Live) -> Iterator[Finding]:
 
 
 def _going(plan: RestorePlan, live: Live) -> Iterator[Finding]:
-    for step in plan.steps_to(Action.KEEP, Action.LINK):
+    for step in plan.steps_to(Action.KEEP, Action.LINK, *CHANGING):
         found = live.objects.get(step.target)
         if found is not None and not _is_namespace(step) and _is_going(found):
             yield Finding(where=str(step.target), message="is being deleted", remedy="wait until it is gone")
 
 
 def _conflicts(plan: RestorePlan, live: Live, request: RestoreRequest) -> Iterator[Finding]:
-    if request.conflict is not Conflict.FAIL:
-        return
     for step in plan.steps_to(Action.KEEP):
-        if step.changes:
+        if step.changes and request.conflict_of(step.api) is Conflict.FAIL:
             what = ", ".join(change.path for change in step.changes[:3])
             yield Finding(where=str(step.target), message=f"exists and differs in {what}", remedy="conflict skip keeps what is there")
+    if request.conflict_of(CLAIM) is not Conflict.FAIL:
+        return
     for volume in plan.volumes_to(VolumeAction.KEEP):
         claim = live.objects.get(claim_ref(volume.target))
         if volume.tree and claim is not None and restored_from(claim) != plan.point:

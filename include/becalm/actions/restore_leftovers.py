@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from becalm.actions import restore_safety
 from becalm.clock import parse_time
 from becalm.errors import Conflict
-from becalm.kube.base import ANNOTATION_EXPIRES, LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, Kind
-from becalm.kube.kinds import POD, SECRET
+from becalm.kube.base import (
+    ANNOTATION_EXPIRES,
+    LABEL_MANAGED,
+    LABEL_POLICY,
+    LABEL_REPOSITORY,
+    LABEL_ROLE,
+    LABEL_RUN,
+    MANAGER,
+    ROLE_RESTORE,
+    Kind,
+    repository_mark,
+)
+from becalm.kube.kinds import POD, SECRET, SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +45,8 @@ class DeadRestore:
     run: str
     objects: tuple[str, ...]
     """What it has left, as a person reads it."""
+    copies: bool = False
+    """These are copies of old data that nobody has confirmed within a month: the one thing of a restore that stays when it is over."""
 
 
 def dead_restores(policy: str, ports: Ports, *, now: datetime) -> tuple[DeadRestore, ...]:
@@ -44,13 +58,19 @@ def dead_restores(policy: str, ports: Ports, *, now: datetime) -> tuple[DeadRest
         run = metadata["labels"].get(LABEL_RUN, "")
         left.setdefault(run, []).append(f"{kind}/{metadata['namespace']}/{metadata['name']}")
         until[run] = max(until.get(run, _ends(found)), _ends(found)) if kind is SECRET else until.get(run, _ends(found))
-    return tuple(
+    dead = [
         DeadRestore(policy=policy, run=run, objects=tuple(objects)) for run, objects in sorted(left.items()) if run and until[run] < now
-    )
+    ]
+    old = restore_safety.expired(policy, ports, now=now)
+    names = tuple(f"{SNAPSHOT}/{copy.volume.namespace}/{copy.name}" for copy in old)
+    return (*dead, *([DeadRestore(policy=policy, run="copies", objects=names, copies=True)] if old else []))
 
 
 def remove_restore(dead: DeadRestore, ports: Ports) -> None:
-    """Remove its pods, then its Secrets. What is gone is fine. Raises: AccessDenied, and what is transient."""
+    """Remove its pods, then its Secrets; or the copies of old data whose time is over. What is gone is fine. Raises: AccessDenied, and what is transient."""
+    if dead.copies:
+        restore_safety.let_go(restore_safety.expired(dead.policy, ports, now=ports.store.now()), ports)
+        return
     for kind, found in _all(f"{LABEL_POLICY}={dead.policy},{LABEL_RUN}={dead.run}", ports):
         metadata = found["metadata"]
         grace = POD_GRACE_SECONDS if kind is POD else None
@@ -61,9 +81,10 @@ def remove_restore(dead: DeadRestore, ports: Ports) -> None:
 
 
 def _all(labels: str, ports: Ports) -> Iterator[tuple[Kind, Manifest]]:
-    """Yield the Secrets and pods of restores: Secrets first, since they say whether their restore lives."""
+    """Yield the Secrets and pods of restores from this repository: Secrets first, since they say whether their restore lives."""
+    ours = f"{LABEL_MANAGED}={MANAGER},{LABEL_ROLE}={ROLE_RESTORE},{LABEL_REPOSITORY}={repository_mark(ports.store.url)}"
     for kind in (SECRET, POD):
-        for found in ports.cluster.list(kind, labels=f"{LABEL_MANAGED}={MANAGER},{LABEL_ROLE}={ROLE_RESTORE},{labels}"):
+        for found in ports.cluster.list(kind, labels=f"{ours},{labels}"):
             yield kind, found
 
 

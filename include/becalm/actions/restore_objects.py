@@ -1,38 +1,45 @@
-"""Creating the objects of a plan, wave by wave, and linking them to their new owners. It creates; it never overwrites.
+"""Carrying out the objects of a plan, wave by wave, and linking them to their new owners. Only what the plan says is changed.
 
 An object that turns out to be there is adopted where an earlier execution of the same restore made it, or where it says the
-same; else it is a failure, for it came after the plan. What the server refuses is a failure too, and the rest goes on.
+same; else the cluster changed after the plan, and the restore stops before the next wave. What the server refuses is a failure, and the
+rest goes on.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from becalm.actions.restore_plan import is_default_account
+from becalm.actions.lanes import side_by_side
+from becalm.actions.restore_changing import AGAIN, Changing
+from becalm.actions.restore_conflicts import is_default_account
+from becalm.actions.restore_gates import READY_SECONDS, why_withheld
 from becalm.actions.restore_select import claim_of
 from becalm.actions.restore_shape import Owners, Shape, restored_from
-from becalm.actions.restore_steps import Action, Step, VolumeAction
+from becalm.actions.restore_steps import ACTING, CHANGING, Action, Step, VolumeAction
 from becalm.clock import Deadline
-from becalm.errors import AlreadyExists, PermanentError
+from becalm.errors import AlreadyExists, ClusterChanged, NotFound, PermanentError
 from becalm.kube.base import Verb
 from becalm.kube.diffing import compare
 from becalm.kube.kinds import CRD
 from becalm.kube.ordering import OrderClass
+from becalm.kube.replacing import kept_owners
 from becalm.kube.rules import FILL_NONE, FILL_PENDING, child, children
 from becalm.model import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from becalm.actions.handover import Ports
     from becalm.actions.restore_source import SavedObject, Source
     from becalm.actions.restore_steps import RestorePlan
-    from becalm.model import Manifest, VolumeRef
+    from becalm.model import Manifest, ResourceRef, VolumeRef
 
 WRITERS = 16
+TOLD_EVERY = 20
+"""After so many objects the progress is told."""
 SERVED_SECONDS = 60.0
 SERVED_POLL_SECONDS = 0.2
 
@@ -47,41 +54,64 @@ class Execution:
     shape: Shape
     source: Source
     ports: Ports
-    created: int = 0
-    linked: int = 0
+    live: Mapping[ResourceRef, Manifest] = field(default_factory=dict)
+    """What was there when the execution began."""
+    done: dict[Action, int] = field(default_factory=lambda: dict.fromkeys(ACTING, 0))
+    """How often each action was carried out."""
     failures: list[Finding] = field(default_factory=list)
     _uids: dict[str, str] = field(init=False)
     """From the uid in the point to the uid in the cluster."""
     _owners: Owners = field(init=False)
     _fates: dict[VolumeRef, VolumeAction] = field(init=False)
+    _changing: Changing = field(init=False)
+    _changed: list[str] = field(default_factory=list)
+    """What was found to have changed after the plan."""
+    _gates: Deadline = field(init=False)
+    _total: int = field(init=False)
+    _counting: Lock = field(default_factory=Lock)
     _unlinked: list[tuple[Step, SavedObject, str]] = field(default_factory=list)
     """Objects whose owners were not there yet, with their new uids."""
 
     def __post_init__(self) -> None:
         """Learn from the plan what is there already."""
         taking_part = [step for step in self.plan.steps if step.action is not Action.SKIP and step.saved_uid]
-        self._uids = {step.saved_uid: step.live_uid for step in taking_part if step.live_uid}
+        self._uids = {step.saved_uid: step.live_uid for step in taking_part if step.live_uid and step.action is not Action.RECREATE}
         self._owners = Owners(by_uid={step.saved_uid: step.source for step in taking_part})
         self._fates = {volume.target: volume.action for volume in self.plan.volumes}
+        self._total = len(self.plan.steps_to(*ACTING))
+        self._changing = Changing(cluster=self.ports.cluster, clock=self.ports.clock, point=self.plan.point)
+
+    def shaped(self, saved: SavedObject) -> Manifest:
+        """Return an object as it is to be compared with what is there: with its owners, whose uids do not matter."""
+        return self.shape.manifest(saved, owners=self._owners.linked(saved))
+
+    @property
+    def changing(self) -> Changing:
+        """How objects that exist are changed."""
+        return self._changing
 
     def waves(self) -> Iterator[tuple[OrderClass, list[Step]]]:
         """Yield what is to be done, in its order."""
-        acting = self.plan.steps_to(Action.CREATE, Action.LINK)
+        acting = self.plan.steps_to(*ACTING)
         for order, steps in groupby(acting, key=lambda step: step.order):
             yield OrderClass(order[0]), list(steps)
 
     def carry_out(self, steps: list[Step]) -> None:
-        """Create the objects of one wave side by side, owners before what they own, and link what can be linked by now.
+        """Carry out the objects of one wave side by side, owners before what they own, and link what can be linked by now.
 
-        Raises what is transient: the next execution goes on from there.
+        Raises: ClusterChanged, once the wave is over; and what is transient: the next execution goes on from there.
         """
+        self._gates = Deadline(self.ports.clock, READY_SECONDS)
         left: list[Pair] = list(zip(steps, self.source.read([step.source for step in steps]), strict=True))
-        with ThreadPoolExecutor(max_workers=WRITERS) as pool:
-            while left:
-                ready = self._without_owners_in(left)
-                list(pool.map(lambda pair: self._create(*pair), ready))
-                done = {step.target for step, _ in ready}
-                left = [pair for pair in left if pair[0].target not in done]
+        while left:
+            ready = self._without_owners_in(left)
+            side_by_side(lambda pair: self._carry_out(*pair), ready, lanes=WRITERS)
+            done = {step.target for step, _ in ready}
+            left = [pair for pair in left if pair[0].target not in done]
+        if self._changed:
+            raise ClusterChanged(
+                "; ".join(self._changed), where=f"recovery point {self.plan.point[:8]}", hint=f"what changed was not touched; {AGAIN}"
+            )
         definitions = [saved.manifest for saved in self._created_definitions(steps)]
         if definitions:
             self._await_served(definitions)
@@ -109,24 +139,59 @@ class Execution:
         ready = [pair for pair in left if not any(owner["uid"] in uids for owner in self._owners.linked(pair[1]))]
         return ready or left
 
-    def _create(self, step: Step, saved: SavedObject) -> None:
+    def _carry_out(self, step: Step, saved: SavedObject) -> None:
         if step.action is Action.LINK:
             self._unlinked.append((step, saved, step.live_uid))
+            self._put_status(step, saved, only_missing=True)
             return
         owners = self._owners.linked(saved)
         known = [{**owner, "uid": self._uids[owner["uid"]]} for owner in owners if owner["uid"] in self._uids]
         manifest = self.shape.manifest(saved, owners=known, fill=self._mark(step))
+        withheld = why_withheld(manifest, self.ports, self._gates)
+        if withheld:
+            self._fail(step, f"is withheld: {withheld}", "see why its server is not ready, and run the same restore again")
+            return
         try:
-            made = self._create_or_adopt(step, manifest)
+            if step.action in CHANGING:
+                made = self._changing.change(step, manifest, self.live.get(step.target))
+            else:
+                made = self._create_or_adopt(step, manifest)
+        except ClusterChanged as error:
+            self._changed.append(f"{step.target} {error.message}")
+            return
         except PermanentError as error:
             self._fail(step, error.message, error.hint)
             return
-        self.created += 1
+        done = self._count(step.action)
         uid = str(child(made, "metadata").get("uid", ""))
         self._uids[saved.uid] = uid
         if len(known) < len(owners):
             self._unlinked.append((step, saved, uid))
-        self.ports.progress("restore objects", done=self.created, total=len(self.plan.steps_to(Action.CREATE)))
+        self._put_status(step, saved)
+        if done % TOLD_EVERY == 0 or done == self._total:
+            self.ports.progress("restore objects", done=done, total=self._total)
+
+    def _count(self, action: Action) -> int:
+        """Count an action, and return how many there were of all kinds."""
+        with self._counting:
+            self.done[action] += 1
+            return sum(self.done.values())
+
+    def _put_status(self, step: Step, saved: SavedObject, *, only_missing: bool = False) -> None:
+        """Write the status that was asked for. A kind without a status of its own got it with the object."""
+        status = child(saved.manifest, "status")
+        if not status or not self.shape.request.asks_status(saved.kind):
+            return
+        metadata = {"name": step.target.name} | ({"namespace": step.target.namespace} if step.target.namespace else {})
+        document = {"apiVersion": step.api.api_version, "kind": step.kind, "metadata": metadata, "status": status}
+        try:
+            if only_missing and child(self.ports.cluster.get(step.api, step.target.name, namespace=step.target.namespace), "status"):
+                return
+            self.ports.cluster.apply(step.api, document, verb=Verb.MERGE, subresource="status")
+        except NotFound:
+            return
+        except PermanentError as error:
+            self._fail(step, f"its status cannot be restored: {error.message}", error.hint)
 
     def _mark(self, step: Step) -> str:
         """Return what a new claim says of its data."""
@@ -145,19 +210,20 @@ class Execution:
                 return found
             if is_default_account(step):
                 return cluster.apply(kind, manifest, verb=Verb.MERGE)
-            raise AlreadyExists(
-                "it appeared after the plan was made, and says something else",
-                hint="make the plan again; nothing that exists is overwritten",
-            ) from None
+            raise ClusterChanged("appeared after the plan was made, and says something else", hint=AGAIN) from None
 
     def _link(self) -> None:
         """Link every object whose owners are all there by now."""
         ready = [one for one in self._unlinked if all(owner["uid"] in self._uids for owner in self._owners.linked(one[1]))]
-        self._unlinked = [one for one in self._unlinked if one not in ready]
+        linked = {id(one) for one in ready}
+        self._unlinked = [one for one in self._unlinked if id(one) not in linked]
         for step, saved, uid in ready:
             owners = [{**owner, "uid": self._uids[owner["uid"]]} for owner in self._owners.linked(saved)]
+            if not owners:
+                continue
             shaped = self.shape.manifest(saved, owners=owners)["metadata"]
-            metadata = {"name": shaped["name"], "uid": uid, "ownerReferences": shaped["ownerReferences"]}
+            others = kept_owners({"metadata": shaped}, self.live.get(step.target, {}))
+            metadata = {"name": shaped["name"], "uid": uid, "ownerReferences": [*shaped["ownerReferences"], *others]}
             if step.target.namespace:
                 metadata["namespace"] = step.target.namespace
             patch = {"apiVersion": step.api.api_version, "kind": step.kind, "metadata": metadata}
@@ -166,10 +232,14 @@ class Execution:
             except PermanentError as error:
                 self._fail(step, f"cannot be linked to its owners: {error.message}", error.hint)
             else:
-                self.linked += 1
+                self._count(Action.LINK)
 
     def _created_definitions(self, steps: list[Step]) -> list[SavedObject]:
-        made = [step for step in steps if (step.source.group, step.source.resource) == (CRD.group, CRD.resource)]
+        made = [
+            step
+            for step in steps
+            if step.action is not Action.LINK and (step.source.group, step.source.resource) == (CRD.group, CRD.resource)
+        ]
         return self.source.read([step.source for step in made])
 
     def _await_served(self, definitions: list[Manifest]) -> None:

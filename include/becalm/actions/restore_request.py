@@ -6,22 +6,30 @@ It is read once, at the edge; after that nobody checks it again. It holds no sec
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from becalm.errors import UsageError
-from becalm.model import CORE_GROUP, VolumeRef
+from becalm.actions.restore_changes import Patch
+from becalm.actions.restore_patterns import ObjectPattern, kind_matches
+from becalm.errors import PolicyError, UsageError
+from becalm.model import VolumeRef
+from becalm.policy.select import parse_labels
 
 if TYPE_CHECKING:
-    from becalm.kube.base import Kind
-    from becalm.model import ResourceRef
+    from collections.abc import Iterable, Mapping
 
-_VERSION = re.compile(r"v\d+((alpha|beta)\d+)?")
+    from becalm.kube.base import Kind
+    from becalm.policy.labels import LabelSelector
+
+__all__ = ["ClusterScoped", "Conflict", "ObjectPattern", "Patch", "RestoreRequest", "kind_matches"]
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_IMAGE_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 class Conflict(StrEnum):
@@ -31,6 +39,12 @@ class Conflict(StrEnum):
     """Refuse the whole restore."""
     SKIP = "skip"
     """Keep what is there."""
+    MERGE = "merge"
+    """Set the fields that the point holds; what only the cluster has stays."""
+    REPLACE = "replace"
+    """Make it say what the point says, and nothing else; it stays the same object."""
+    RECREATE = "delete-and-restore"
+    """Delete it and make it again."""
 
 
 class ClusterScoped(StrEnum):
@@ -39,55 +53,9 @@ class ClusterScoped(StrEnum):
     AUTO = "auto"
     """Those that the selected objects refer to; all that the point holds, where the whole point is asked for."""
     NONE = "none"
-    """None but the namespaces themselves."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectPattern:
-    """One object as a person names it; globs are allowed in its namespace and its name."""
-
-    kind: str
-    group: str | None
-    """None: of any group."""
-    namespace: str | None
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `v1/Secret/shop/tls`, `apps/v1/Deployment/shop/web`, or `secrets/shop/tls`. Raises ValueError."""
-        head, parts = _head(text.split("/"))
-        kind, *place = parts or [""]
-        if not kind or len(place) not in (1, 2) or not all(place):
-            raise ValueError(f"{text!r} names no object; write v1/Secret/shop/tls, apps/v1/Deployment/shop/web or secrets/shop/tls")
-        return cls(kind=kind, group=head, namespace=place[0] if len(place) == 2 else None, name=place[-1])
-
-    def matches(self, ref: ResourceRef, kind: str) -> bool:
-        """Say whether an object (its reference, and its kind's name) is meant."""
-        if self.group is not None and self.group != ref.group:
-            return False
-        if (self.namespace is None) != (ref.namespace is None) or not kind_matches(self.kind, ref.group, ref.resource, kind):
-            return False
-        return fnmatchcase(ref.name, self.name) and (self.namespace is None or fnmatchcase(ref.namespace or "", self.namespace))
-
-
-def _head(parts: list[str]) -> tuple[str | None, list[str]]:
-    """Split `v1`, or `apps/v1`, from what follows; the group is None where the text says none."""
-    if len(parts) > 2 and _VERSION.fullmatch(parts[0]):
-        return "", parts[1:]
-    if len(parts) > 3 and _VERSION.fullmatch(parts[1]):
-        return parts[0], parts[2:]
-    return None, parts
-
-
-def kind_matches(pattern: str, group: str, resource: str, kind: str) -> bool:
-    """Say whether `secrets`, `Secret`, `deployments.apps`, `apps/v1/Deployment` or `*.cert-manager.io` means this kind."""
-    said, rest = _head([*pattern.split("/"), ""])
-    word = rest[0].lower()
-    if said is not None and said != group:
-        return False
-    names = [name.lower() for name in (resource, kind)]
-    full = [f"{name}.{group or CORE_GROUP}" for name in names]
-    return any(fnmatchcase(name, word) for name in [*names, *full])
+    """None but the namespaces themselves, and kinds that are named."""
+    ALL = "all"
+    """All that the point holds."""
 
 
 class RestoreRequest(BaseModel):
@@ -97,25 +65,86 @@ class RestoreRequest(BaseModel):
 
     policy: str = Field(description="The policy whose recovery point it is.", min_length=1)
     point: str = Field(
-        "latest", description="The point: latest, an id or its beginning, a time, or words like “2 weeks ago”.", min_length=1
+        default="latest", description="The point: latest, an id or its beginning, a time, or words like “2 weeks ago”.", min_length=1
     )
-    namespaces: tuple[str, ...] = Field((), description="Only these namespaces, as the point names them; globs are allowed. None: all.")
-    kinds: tuple[str, ...] = Field((), description="Only these kinds: secrets, Deployment, deployments.apps, *.cert-manager.io. None: all.")
+    namespaces: tuple[str, ...] = Field(
+        default=(), description="Only these namespaces, as the point names them; globs are allowed. None: all."
+    )
+    kinds: tuple[str, ...] = Field(
+        default=(), description="Only these kinds: secrets, Deployment, deployments.apps, *.cert-manager.io. None: all."
+    )
     objects: tuple[str, ...] = Field(
-        (), description="These objects too: v1/Secret/shop/tls, apps/v1/Deployment/shop/web, secrets/shop/tls."
+        default=(), description="These objects too: v1/Secret/shop/tls, apps/v1/Deployment/shop/web, secrets/shop/tls."
     )
-    volumes: tuple[str, ...] = Field((), description="These volumes too, as namespace/claim.")
+    volumes: tuple[str, ...] = Field(default=(), description="These volumes too, as namespace/claim.")
+    labels: tuple[str, ...] = Field(
+        default=(), description="Only objects with these labels: app=web,tier!=test. Of several selectors, one is enough. None: all."
+    )
+    exclude_namespaces: tuple[str, ...] = Field(default=(), description="Not these namespaces, as the point names them; globs are allowed.")
+    exclude_kinds: tuple[str, ...] = Field(default=(), description="Not these kinds.")
+    drop_secrets: bool = Field(default=False, description="Restore no Secrets: the target has its own.")
+    include_cluster_scoped: ClusterScoped = Field(
+        default=ClusterScoped.AUTO,
+        description="What belongs to no namespace: auto (what the selection refers to), none, or all that the point holds.",
+    )
+    cluster_kinds: tuple[str, ...] = Field(
+        default=(), description="These kinds that belong to no namespace come along whatever else is said: clusterroles, *.cert-manager.io."
+    )
+    objects_only: bool = Field(default=False, description="Restore no data: new claims stay empty.")
+    volumes_only: bool = Field(default=False, description="Restore only claims and their data.")
+    conflict: Conflict = Field(
+        default=Conflict.SKIP,
+        description="Where an object exists and differs: skip keeps it, fail refuses the restore, merge sets what the point says, "
+        "replace makes it say only that, delete-and-restore makes it anew.",
+    )
+    conflict_by_kind: dict[str, Conflict] = Field(
+        default_factory=dict,
+        description="The same for single kinds: secrets to merge. What belongs to no namespace is changed only if named here.",
+    )
     namespace_mapping: dict[str, str] = Field(
         default_factory=dict, description="Restore a namespace under another name: from the point's name to the new one."
     )
-    conflict: Conflict = Field(Conflict.SKIP, description="Where an object exists and differs: skip keeps it, fail refuses the restore.")
-    objects_only: bool = Field(default=False, description="Restore no data: new claims stay empty.")
-    volumes_only: bool = Field(default=False, description="Restore only claims and their data.")
-    include_cluster_scoped: ClusterScoped = Field(
-        ClusterScoped.AUTO, description="What belongs to no namespace: auto (what the selection refers to) or none."
+    storage_class_mapping: dict[str, str] = Field(
+        default_factory=dict,
+        description="Other storage classes, in claims and in the templates of claims: from the point's name to the new one.",
     )
+    registry_mapping: dict[str, str] = Field(
+        default_factory=dict, description="Images from elsewhere: from a registry, with or without a path, to the new one."
+    )
+    host_mapping: dict[str, str] = Field(
+        default_factory=dict,
+        description="Other host names in Ingresses and routes: from a name, or the domain it ends with, to the new one.",
+    )
+    patches: tuple[Patch, ...] = Field(default=(), description="JSON patches for chosen objects, each with its selection.")
     suspend_cronjobs: bool = Field(default=False, description="Restore CronJobs suspended.")
+    replicas: dict[str, int] = Field(
+        default_factory=dict, description="How many replicas workloads come with, by kind: * to 0, or deployments to 1."
+    )
+    keep_node_ports: bool = Field(default=False, description="Restore the node ports that the old cluster chose for Services.")
+    status_kinds: tuple[str, ...] = Field(default=(), description="Restore the status of these kinds too.")
     allow_protected: bool = Field(default=False, description="Allow writing into the namespaces of the cluster itself and of Becalm.")
+    dry_run_objects: bool = Field(
+        default=False,
+        description="Ask the server to try each new object while the plan is made: slower, and it finds what it would refuse.",
+    )
+    in_place: bool = Field(default=False, description="Write the data into claims that exist: what mounts them is stopped meanwhile.")
+    without_safety_copy: bool = Field(default=False, description="With in_place: keep no copy of the old data.")
+    verify_data: bool = Field(default=False, description="Read every restored volume again and compare it with the point.")
+    wait_seconds: float = Field(
+        default=0, description="Wait so long until the restored workloads are ready; those that are not are failures.", ge=0
+    )
+    parallel: int = Field(default=4, description="How many volumes are filled side by side.", ge=1, le=64)
+    hook_namespaces: tuple[str, ...] = Field(
+        default=(), description="Namespaces, as the point names them, whose pods may bring restore hooks by annotation; globs are allowed."
+    )
+    isolated: bool = Field(
+        default=False,
+        description="As a drill restores: nothing that is reached from outside, nothing outside of namespaces, CronJobs and Jobs suspended.",
+    )
+    isolated_custom: tuple[str, ...] = Field(
+        default=(),
+        description="With isolated: custom resources of these kinds come along, as *.example.org. None: none, for live operators would act on them.",
+    )
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
@@ -140,6 +169,32 @@ class RestoreRequest(BaseModel):
             VolumeRef.parse(text)
         return given
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_can_be_read(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            try:
+                parse_labels(text)
+            except PolicyError as error:
+                raise ValueError("; ".join(f"{found.problem}; {found.remedy}" for found in error.findings)) from error
+        return given
+
+    @field_validator("registry_mapping", "host_mapping", "storage_class_mapping")
+    @classmethod
+    def _names_can_be_read(cls, given: dict[str, str]) -> dict[str, str]:
+        for source, target in given.items():
+            if not _IMAGE_PREFIX.fullmatch(source) or not _IMAGE_PREFIX.fullmatch(target):
+                raise ValueError(f"{source}={target} does not name two of them")
+        return given
+
+    @field_validator("replicas")
+    @classmethod
+    def _replicas_can_be(cls, given: dict[str, int]) -> dict[str, int]:
+        for kind, count in given.items():
+            if count < 0:
+                raise ValueError(f"{kind}={count}: there are no fewer replicas than none")
+        return given
+
     @field_validator("namespace_mapping")
     @classmethod
     def _mapping_is_one_to_one(cls, given: dict[str, str]) -> dict[str, str]:
@@ -156,9 +211,15 @@ class RestoreRequest(BaseModel):
             raise ValueError("objects_only and volumes_only leave nothing")
         if self.objects_only and self.volumes:
             raise ValueError("objects_only restores no volume, and volumes names some")
+        if self.objects_only and self.in_place:
+            raise ValueError("objects_only restores no data, and in_place replaces some")
         if self.volumes_only and (self.objects or self.kinds):
             raise ValueError("volumes_only restores nothing but volumes, and objects or kinds are named")
         return self
+
+    @cached_property
+    def _selectors(self) -> tuple[LabelSelector, ...]:
+        return tuple(parse_labels(text) for text in self.labels)
 
     @property
     def patterns(self) -> tuple[ObjectPattern, ...]:
@@ -168,20 +229,60 @@ class RestoreRequest(BaseModel):
     @property
     def whole(self) -> bool:
         """Whether the whole point is asked for."""
-        return not (self.namespaces or self.kinds or self.objects or self.volumes or self.volumes_only)
+        return not (self.namespaces or self.kinds or self.objects or self.volumes or self.volumes_only or self.labels)
 
     @property
     def only_named(self) -> bool:
         """Whether nothing is asked for but what is named one by one."""
-        return bool(self.objects or self.volumes) and not (self.namespaces or self.kinds)
+        return bool(self.objects or self.volumes) and not (self.namespaces or self.kinds or self.labels)
 
     def selects_namespace(self, namespace: str) -> bool:
         """Say whether a namespace of the point is among those asked for."""
+        if any(fnmatchcase(namespace, pattern) for pattern in self.exclude_namespaces):
+            return False
         return not self.namespaces or any(fnmatchcase(namespace, pattern) for pattern in self.namespaces)
+
+    def excludes_kind(self, kind: Kind) -> bool:
+        """Say whether a kind stays out, whatever else is asked for."""
+        return (self.drop_secrets and str(kind) == "secrets") or means(self.exclude_kinds, kind)
+
+    def selects_labels(self, labels: Mapping[str, str]) -> bool:
+        """Say whether labels answer one of the selectors."""
+        return not self.labels or any(selector.matches(labels) for selector in self._selectors)
+
+    def isolates(self, kind: Kind) -> bool:
+        """Say whether a kind of custom resources comes along in an isolated restore."""
+        return means(self.isolated_custom, kind)
 
     def selects_kind(self, kind: Kind) -> bool:
         """Say whether a kind is among those asked for."""
-        return not self.kinds or any(kind_matches(pattern, kind.group, kind.resource, kind.kind) for pattern in self.kinds)
+        return not self.kinds or means(self.kinds, kind)
+
+    def names_cluster_kind(self, kind: Kind) -> bool:
+        """Say whether a kind that belongs to no namespace is named by the request."""
+        return means(self.cluster_kinds, kind)
+
+    def conflict_of(self, kind: Kind) -> Conflict:
+        """Say what to do with an object of a kind that exists and differs. What belongs to no namespace is changed only if its kind is named."""
+        for pattern, conflict in self.conflict_by_kind.items():
+            if means((pattern,), kind):
+                return conflict
+        named = kind.namespaced or str(kind) == "namespaces" or self.conflict is Conflict.FAIL or self.names_cluster_kind(kind)
+        return self.conflict if named else Conflict.SKIP
+
+    def replicas_of(self, kind: Kind) -> int | None:
+        """Say how many replicas a workload comes with, or nothing where it keeps its own; a kind that is named goes before the star."""
+        named = [count for pattern, count in self.replicas.items() if pattern != "*" and means((pattern,), kind)]
+        return named[0] if named else self.replicas.get("*")
+
+    def asks_status(self, kind: Kind) -> bool:
+        """Say whether the status of a kind is restored."""
+        return means(self.status_kinds, kind)
+
+
+def means(patterns: Iterable[str], kind: Kind) -> bool:
+    """Say whether one of these patterns means a kind."""
+    return any(kind_matches(pattern, kind.group, kind.resource, kind.kind) for pattern in patterns)
 
 
 def _plain(message: str) -> str:

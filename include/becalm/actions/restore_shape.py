@@ -1,24 +1,34 @@
-"""How a saved object looks as a restored one: in its namespace, stripped, marked with its point, owned by the restored owners. Pure."""
+"""How a saved object looks as a restored one: stripped, patched, mapped, marked with its point, owned by the restored owners. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from becalm.actions.restore_request import means
 from becalm.actions.restore_select import claim_of
 from becalm.kube.base import ANNOTATION_RESTORED_FROM
+from becalm.kube.isolation import isolate
 from becalm.kube.kinds import NAMESPACE
-from becalm.kube.mapping import map_namespace
-from becalm.kube.resources import strip
+from becalm.kube.mapping import move
+from becalm.kube.overlay import map_hosts, map_registries, map_storage_classes, set_replicas, suspend
+from becalm.kube.patching import PatchFailed, TestFailed, apply
+from becalm.kube.resources import copied, strip
 from becalm.kube.rules import ANNOTATION_FILLED, child, children, group_kind
 from becalm.model import VolumeRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Self
 
     from becalm.actions.restore_request import RestoreRequest
     from becalm.actions.restore_source import SavedObject
+    from becalm.actions.restore_steps import RestorePlan
+    from becalm.kube.base import Kind
     from becalm.model import Manifest, ResourceRef
+
+
+NODE_PORTS = ("node-ports",)
 
 
 def target_ref(ref: ResourceRef, mapping: Mapping[str, str]) -> ResourceRef:
@@ -38,6 +48,11 @@ def target_volume(volume: VolumeRef, mapping: Mapping[str, str]) -> VolumeRef:
 def restored_from(manifest: Manifest) -> str:
     """Return the point that an object in the cluster was restored from, or nothing."""
     return str(child(manifest, "metadata", "annotations").get(ANNOTATION_RESTORED_FROM, ""))
+
+
+def _identity(manifest: Manifest) -> tuple[object, ...]:
+    metadata = child(manifest, "metadata")
+    return manifest.get("apiVersion"), manifest.get("kind"), metadata.get("namespace"), metadata.get("name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +89,18 @@ class Shape:
 
     request: RestoreRequest
     point: str
+    converted: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    """From group, resource and version in the point to the version in which it is written."""
+    dropped: frozenset[str] = frozenset()
+    """Finalizers that nobody in this cluster would clear."""
+
+    @classmethod
+    def of(cls, plan: RestorePlan, request: RestoreRequest) -> Self:
+        """Return what a plan makes of every object."""
+        converted = {
+            (step.source.group, step.source.resource, step.saved_version): step.version for step in plan.steps if step.saved_version
+        }
+        return cls(request=request, point=plan.point, converted=converted, dropped=frozenset(plan.dropped_finalizers))
 
     @property
     def mapping(self) -> Mapping[str, str]:
@@ -81,8 +108,13 @@ class Shape:
         return self.request.namespace_mapping
 
     def manifest(self, saved: SavedObject, *, owners: Iterable[Manifest] = (), fill: str = "") -> Manifest:
-        """Return the object as it is created. The owners come with the uids that they have in the cluster; `fill` marks a claim."""
-        shaped = strip(map_namespace(saved.manifest, self.mapping))
+        """Return the object as it is created. The owners come with the uids that they have in the cluster; `fill` marks a claim.
+
+        Raises PatchFailed where a patch of the request does not fit it.
+        """
+        shaped = self._patched(saved, strip(saved.manifest, but=NODE_PORTS if self.request.keep_node_ports else ()))
+        move(shaped, self.mapping)
+        self._overlay(shaped, saved.kind)
         metadata = shaped["metadata"]
         linked = [self._renamed(owner) for owner in owners]
         if linked:
@@ -90,9 +122,46 @@ class Shape:
         metadata.setdefault("annotations", {})[ANNOTATION_RESTORED_FROM] = self.point
         if claim_of(saved.ref) and fill:
             metadata["annotations"][ANNOTATION_FILLED] = fill
-        if self.request.suspend_cronjobs and group_kind(shaped) == "CronJob.batch":
-            shaped.setdefault("spec", {})["suspend"] = True
+        if self.request.asks_status(saved.kind) and "status" in saved.manifest:
+            shaped["status"] = copied(saved.manifest["status"])
+        return isolate(shaped) if self.request.isolated else shaped
+
+    def _patched(self, saved: SavedObject, shaped: Manifest) -> Manifest:
+        """Apply the patches that mean this object, by what the point says of it. None of them may make it another object."""
+        for patch in self.request.patches:
+            if not patch.select.means(saved.ref, saved.kind.kind, child(saved.manifest, "metadata", "labels")):
+                continue
+            try:
+                patched = apply(shaped, patch.patch)
+            except TestFailed:
+                continue
+            if not isinstance(patched, dict) or _identity(patched) != _identity(shaped):
+                raise PatchFailed("it changes the kind, the namespace or the name of the object")
+            shaped = patched
         return shaped
+
+    def _overlay(self, shaped: Manifest, kind: Kind) -> None:
+        """Change in place what the request changes in every object."""
+        request = self.request
+        version = self.converted.get((kind.group, kind.resource, kind.version))
+        if version:
+            shaped["apiVersion"] = f"{kind.group}/{version}" if kind.group else version
+        if request.storage_class_mapping:
+            map_storage_classes(shaped, request.storage_class_mapping)
+        if request.registry_mapping:
+            map_registries(shaped, request.registry_mapping)
+        if request.host_mapping:
+            map_hosts(shaped, request.host_mapping)
+        count = request.replicas_of(kind) if request.replicas else None
+        if count is not None:
+            set_replicas(shaped, count, named=means((pattern for pattern in request.replicas if pattern != "*"), kind))
+        if request.suspend_cronjobs:
+            suspend(shaped)
+        metadata = shaped["metadata"]
+        if self.dropped and metadata.get("finalizers"):
+            metadata["finalizers"] = [name for name in metadata["finalizers"] if name not in self.dropped]
+            if not metadata["finalizers"]:
+                del metadata["finalizers"]
 
     def _renamed(self, owner: Manifest) -> Manifest:
         """Return an owner reference with the owner's new name: only namespaces get one."""

@@ -5,12 +5,13 @@ It reads the repository and nothing else. An object that is not what its path sa
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from becalm.actions.lanes import side_by_side
+from becalm.actions.restore_trust import bounded, parse, unfit
 from becalm.errors import NotFound
 from becalm.kube.base import Kind
 from becalm.kube.rules import child
@@ -75,14 +76,17 @@ class Source:
     places: Mapping[ResourceRef, Node]
 
     @classmethod
-    def open(cls, repository: Repository, tree: str) -> Source:
-        """Walk the directories of the objects. Raises: Damaged, and what the store raises."""
-        return cls(repository=repository, tree=tree, places=dict(_places(repository, tree)))
+    def open(cls, repository: Repository, tree: str, wants: Callable[[ResourceRef], bool] = lambda _: True) -> Source:
+        """Walk the directories of the objects, and note those that are wanted.
+
+        Raises: RestoreRefused (too many are wanted at once), Damaged, and what the store raises.
+        """
+        wanted = ((ref, node) for ref, node in _places(repository, tree) if wants(ref))
+        return cls(repository=repository, tree=tree, places=dict(bounded(wanted, f"tree {tree[:8]}")))
 
     def contents(self, wants: Callable[[ResourceRef], bool]) -> Contents:
         """Read the objects that are wanted, and learn of all volumes. Raises: Damaged, and what the store raises."""
-        with ThreadPoolExecutor(max_workers=READERS) as pool:
-            read = list(pool.map(self._read, [ref for ref in self.places if wants(ref)]))
+        read = self.read_each([ref for ref in self.places if wants(ref)])
         return Contents(
             objects=tuple(found for found in read if isinstance(found, SavedObject)),
             volumes=_volumes(self.repository, self.tree),
@@ -94,19 +98,19 @@ class Source:
         missing = [ref for ref in refs if ref not in self.places]
         if missing:
             raise NotFound(f"the recovery point does not hold {missing[0]}", where=f"tree {self.tree[:8]}", hint="make the plan again")
-        with ThreadPoolExecutor(max_workers=READERS) as pool:
-            read = list(pool.map(self._read, refs))
+        read = self.read_each(refs)
         for found in read:
             if isinstance(found, Finding):
                 raise NotFound(found.message, where=found.where, hint="make the plan again")
         return [found for found in read if isinstance(found, SavedObject)]
 
+    def read_each(self, refs: Sequence[ResourceRef]) -> list[SavedObject | Finding]:
+        """Return objects by their references, in that order, or what is wrong with them. Raises: Damaged, and what the store raises."""
+        return side_by_side(self._read, refs, lanes=READERS)
+
     def _read(self, ref: ResourceRef) -> SavedObject | Finding:
-        try:
-            manifest = orjson.loads(b"".join(self.repository.read_file(self.places[ref])))
-        except ValueError:
-            return Finding(where=ref.path, message="is not JSON", remedy="restore from another recovery point")
-        wrong = mismatch(ref, manifest)
+        manifest, wrong = parse(self.repository.read_file(self.places[ref]))
+        wrong = wrong or unfit(ref) or mismatch(ref, manifest)
         if wrong:
             return Finding(where=ref.path, message=wrong, remedy="it was not written by Becalm; restore from another recovery point")
         version = str(manifest["apiVersion"]).rpartition("/")[2]

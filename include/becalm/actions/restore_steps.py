@@ -23,14 +23,28 @@ class Action(StrEnum):
     """An earlier, interrupted execution created it, and did not come to linking its owners."""
     KEEP = "keep"
     """It is there, and is not touched."""
+    MERGE = "merge"
+    """It is there, and gets the fields that the point holds."""
+    REPLACE = "replace"
+    """It is there, and comes to say what the point says, and nothing else."""
+    RECREATE = "delete-and-restore"
+    """It is there, is deleted, and made again."""
     SKIP = "skip"
     """It is not restored at all."""
+
+
+CHANGING = (Action.MERGE, Action.REPLACE, Action.RECREATE)
+"""What is done to an object that exists, and only where a person asked for it."""
+ACTING = (Action.CREATE, Action.LINK, *CHANGING)
+"""What writes."""
 
 
 class VolumeAction(StrEnum):
     """What becomes of the data of a claim."""
 
     FILL = "fill"
+    REPLACE = "replace-data"
+    """The claim is there; what mounts it is stopped, and its data becomes that of the point."""
     EMPTY = "empty"
     """A new claim, without data."""
     KEEP = "keep"
@@ -45,6 +59,9 @@ class Step:
     target: ResourceRef
     kind: str
     version: str
+    """The version in which it is written."""
+    saved_version: str = ""
+    """The version in which it was saved, where that is another one."""
     action: Action
     reason: str
     order: tuple[int, int]
@@ -53,12 +70,14 @@ class Step:
     """What the point says otherwise; before is the point, after is the cluster."""
     saved_uid: str = ""
     live_uid: str = ""
+    seen: str = ""
+    """A mark of what the cluster said when the plan was made: the execution changes nothing that says something else by then."""
     notes: tuple[str, ...] = ()
-    """Owner references that are dropped, and why."""
+    """Owner references and finalizers that are dropped, and why."""
 
     @property
     def api(self) -> Kind:
-        """The kind, in the version that the object was saved in."""
+        """The kind, in the version in which the object is written."""
         return Kind(
             group=self.source.group,
             version=self.version,
@@ -86,6 +105,16 @@ class VolumeStep:
     static: bool = False
     """The claim asks for no class at all: it binds only to a volume that was made by hand."""
     mode: VolumeMode = VolumeMode.FILESYSTEM
+    in_place: bool = False
+    """The restore may replace data: once filled, the claim says so until that is confirmed."""
+    verify: bool = False
+    """Once filled, the volume is read again and compared with the point, before anything mounts it."""
+    stops: tuple[str, ...] = ()
+    """Replacing: the workloads that are stopped meanwhile, and started again as they were."""
+    snapshot_class: str = ""
+    """Replacing: the class that copies the old data before. Empty: no copy is made."""
+    estimated_seconds: float = 0.0
+    """How long it takes at the plan's rate; nothing where the size is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +133,25 @@ class RestorePlan:
     """While there is one of these, nothing is executed."""
     findings: tuple[Finding, ...] = ()
     """What a person should know; it forbids nothing."""
+    dropped_finalizers: tuple[str, ...] = ()
+    """Those that nobody in this cluster would clear: no object is restored with them."""
+    rate_bytes: int = 0
+    """So many bytes a second one volume is expected to take."""
+    rate_measured: bool = False
+    """Whether earlier restores of this policy say so; else it is an assumption."""
 
     def steps_to(self, *actions: Action) -> tuple[Step, ...]:
         """Return the steps of some actions."""
         return tuple(step for step in self.steps if step.action in actions)
 
-    def volumes_to(self, action: VolumeAction) -> tuple[VolumeStep, ...]:
-        """Return the volumes of one action."""
-        return tuple(volume for volume in self.volumes if volume.action is action)
+    def volumes_to(self, *actions: VolumeAction) -> tuple[VolumeStep, ...]:
+        """Return the volumes of some actions."""
+        return tuple(volume for volume in self.volumes if volume.action in actions)
 
     @property
     def changes_nothing(self) -> bool:
         """Whether its execution would write nothing."""
-        return not self.steps_to(Action.CREATE, Action.LINK) and not self.volumes_to(VolumeAction.FILL)
+        return not self.steps_to(*ACTING) and not self.volumes_to(VolumeAction.FILL, VolumeAction.REPLACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +181,15 @@ class RestoreReport:
     run: str
     created: int = 0
     linked: int = 0
+    merged: int = 0
+    replaced: int = 0
+    recreated: int = 0
     kept: int = 0
     skipped: int = 0
     volumes: tuple[MoverResult, ...] = ()
     failures: tuple[Finding, ...] = ()
+    remarks: tuple[Finding, ...] = ()
+    """What a person should know of it, and that fails nothing."""
     seconds: float = 0.0
 
     @property

@@ -12,25 +12,29 @@ from typing import TYPE_CHECKING
 import orjson
 
 from becalm.actions import credentials, freezes, quiesce, sweep
+from becalm.actions.asked import NOTHING_ASKED, demand_protected
 from becalm.actions.handover import Begun, Trigger, Verdict
 from becalm.actions.orphans import thaw_noted
+from becalm.actions.record import keep_record, note_schedule
 from becalm.catalog.points import last_good, points
 from becalm.clock import format_time, seconds
-from becalm.errors import AlreadyExists, BecalmError, Damaged, NotFound, OtherRepository, PartialCapture, PermanentError
+from becalm.errors import AlreadyExists, BecalmError, Damaged, NotFound, OtherRepository, PartialCapture, PermanentError, UsageError
 from becalm.kube.base import LABEL_MANAGED, MANAGER, Verb
 from becalm.kube.kinds import NAMESPACE
 from becalm.model import Finding, from_payload, run_key
-from becalm.policy.slots import covered
+from becalm.policy.slots import covered, slot_for
 from becalm.repository import lease, locks
 from becalm.repository.reader import open_repository
 from becalm.repository.snapshots import load_snapshot
 from becalm.repository.tree import lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from becalm.actions.asked import Asked
     from becalm.actions.handover import Application, Committed, Cut, FreezeRecord, Ports, Thawed
+    from becalm.catalog.epochs import Epoch
     from becalm.model import RecoveryPoint
     from becalm.policy.spec import ProtectionPolicy
     from becalm.repository.reader import Repository
@@ -49,15 +53,18 @@ def begin(
     run_after: datetime,
     ports: Ports,
     slot: datetime | None = None,
-    note: str = "",
+    asked: Asked = NOTHING_ASKED,
 ) -> Begun:
     """Open the repository, decide the slot, and take the lease last, and then a lock that the restic command sees.
 
-    A slot that a complete recovery point answers already gives a `Begun` with `skipped` set, and no lease is held.
+    `asked` is what a person wants of this one run. A slot that a complete recovery point answers already gives a `Begun` with `skipped` set, and no lease is held.
     Beginning the same run again keeps its lease. Raises: NoRepository, WrongPassword, LeaseHeld, RepositoryLocked, and what the ports raise.
     """
+    demand_protected(policy, asked.namespaces)
     repository = open_repository(ports.store, ports.password)
-    run, started = run_key(policy.name, run_id), ports.clock.now()
+    schedules = note_schedule(policy, ports)
+    _demand_slot(slot, policy, schedules)
+    run, started = run_key(policy.name, run_id, repository=ports.store.url), ports.clock.now()
     owed = slot or (run_after if trigger in (Trigger.SCHEDULED, Trigger.BACKFILL) else None)
     found = points(repository, policy.name)
     earlier = [point for point in found if point.run != run]
@@ -75,7 +82,11 @@ def begin(
         repository=repository.id,
         parent=parent.id if parent else "",
         skipped=_why_skipped(owed, answered),
-        note=note,
+        note=asked.note,
+        label=asked.label,
+        pin_days=asked.pin_days,
+        namespaces=asked.namespaces,
+        quiesce=asked.quiesce,
     )
     if begun.skipped:
         return begun
@@ -89,6 +100,20 @@ def begin(
         lease.release(ports.store, run=run, epoch=held.epoch, clock=ports.clock)
         raise
     return begun
+
+
+def _demand_slot(slot: datetime | None, policy: ProtectionPolicy, schedules: Sequence[Epoch]) -> None:
+    """Raise UsageError for a slot that a person named and that no schedule of the policy has. Without a schedule any time will do."""
+    known = {(policy.spec.schedule, policy.spec.timezone), *((one.schedule, one.timezone) for one in schedules)}
+    if slot is None or policy.spec.schedule is None or any(slot_for(schedule, zone, slot) == slot for schedule, zone in known):
+        return
+    before = slot_for(policy.spec.schedule, policy.spec.timezone, slot)
+    nearest = f"; the one before it is {format_time(before)}" if before else ""
+    raise UsageError(
+        f"{format_time(slot)} is no slot of the policy {policy.name}",
+        where="slot",
+        hint=f"becalm gaps lists those that are missed{nearest}",
+    )
 
 
 def _why_skipped(slot: datetime | None, answer: RecoveryPoint | None) -> str:
@@ -133,12 +158,13 @@ def finish(
     thaws: Sequence[Thawed] = (),
     committed: Committed | None,
     failures: Sequence[str] = (),
+    tasks: Mapping[str, float] | None = None,
     policy: ProtectionPolicy,
     ports: Ports,
 ) -> Verdict:
     """Thaw what is not confirmed thawed, remove what is temporary, let go of the lease, and verify the recovery point.
 
-    `failures` are what the conductor saw fail; the verdict is never better than what the bucket shows. Idempotent. Raises only what is
+    `tasks` says how long each took, where it is known. `failures` are what the conductor saw fail; the verdict is never better than what the bucket shows. Idempotent. Raises only what is
     transient about the lease: by then all else is done.
     """
     reasons = [
@@ -149,7 +175,9 @@ def finish(
     reasons += [str(finding) for finding in _remove_temporary(begun, ports)]
     reasons += _verify(committed, ports)
     reasons += _let_go(begun, ports)
-    return Verdict(run=begun.run, ok=not reasons, point=committed.point if committed else "", reasons=tuple(reasons))
+    verdict = Verdict(run=begun.run, ok=not reasons, point=committed.point if committed else "", reasons=tuple(reasons))
+    keep_record(begun, verdict, committed=committed, thaws=thaws, tasks=tasks or {}, ports=ports)
+    return verdict
 
 
 def demand(verdict: Verdict) -> Verdict:

@@ -144,4 +144,5 @@ def _with_objects(application: Application, cut: Cut, begun: Begun, policy: Prot
         excluded=listed.excluded,
         findings=listed.findings,
         certificates=listed.certificates,
+        notes=(*cut.notes, *listed.notes),
     )

@@ -1,7 +1,7 @@
 """The end of everything temporary: what a run left in the cluster is found by its label and removed, wherever it is.
 
-It touches nothing that does not carry the label of a run of that very policy. What another policy's run made is not its business, and
-neither is the thaw.
+It touches nothing that does not carry the label of a run of that very policy into that very repository. What the runs of another policy, or of
+another installation, made is not its business, and neither is the thaw.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from becalm.actions import credentials
 from becalm.errors import NotFound
-from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE
+from becalm.kube.base import LABEL_MANAGED, LABEL_POLICY, LABEL_REPOSITORY, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, repository_mark
 from becalm.kube.kinds import CLAIM, GROUP_SNAPSHOT, POD, SECRET, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.kube.snapshots import discard
 from becalm.model import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from becalm.actions.handover import Ports
     from becalm.kube.base import Kind
@@ -49,17 +49,27 @@ def sweep(policy: str, ports: Ports, *, run: str = "", keep_run: str = "") -> tu
 
 
 def survey(ports: Ports) -> dict[str, frozenset[str]]:
-    """Return the keys of all runs that have left something, by their policy: one LIST per kind, however many policies there are."""
+    """Return the keys of all runs that have left something, by whose they are: one LIST per kind, however many policies there are."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in chain.from_iterable(_left(kind, "", ports) for kind in KINDS):
         labels = item["metadata"].get("labels") or {}
-        found[labels.get(LABEL_POLICY, "")].add(labels.get(LABEL_RUN, ""))
-    return {policy: frozenset(keys - {""}) for policy, keys in found.items() if policy}
+        found[_whose(labels.get(LABEL_POLICY, ""), labels.get(LABEL_REPOSITORY, ""))].add(labels.get(LABEL_RUN, ""))
+    return {whose: frozenset(keys - {""}) for whose, keys in found.items()}
+
+
+def of_policy(left: Mapping[str, frozenset[str]], policy: str, ports: Ports) -> frozenset[str]:
+    """Return what a survey found of the runs of one policy into its own repository."""
+    return left.get(_whose(policy, repository_mark(ports.store.url)), frozenset())
+
+
+def _whose(policy: str, mark: str) -> str:
+    return f"{policy} {mark}"
 
 
 def runs(policy: str, ports: Ports) -> set[str]:
     """Return the keys of the policy's runs that have left something. Restores are not runs: they hold no lease, and clear up themselves."""
-    left = chain.from_iterable(_left(kind, f",{LABEL_POLICY}={policy}", ports) for kind in KINDS)
+    ours = f",{LABEL_POLICY}={policy},{LABEL_REPOSITORY}={repository_mark(ports.store.url)}"
+    left = chain.from_iterable(_left(kind, ours, ports) for kind in KINDS)
     return {(item["metadata"].get("labels") or {}).get(LABEL_RUN, "") for item in left} - {""}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from becalm.actions.handover import Application, Begun, Committed, Cut, Discovered, Exported, FreezeRecord, Thawed
-from becalm.model import MoverSpec, from_payload
+from becalm.model import MoverResult, MoverSpec, from_payload
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -16,8 +16,13 @@ T = TypeVar("T")
 
 RETURN = "return_value"
 """The key of what a task returns."""
-POLICY, DISCOVERED, EXPORTED, VERDICT = "policy", "discovered", "exported", "verdict"
+POLICY, DISCOVERED, EXPORTED, VERDICT, SECONDS = "policy", "discovered", "exported", "verdict", "seconds"
 """Keys of what tasks hand over beside it."""
+SKIPPED = "skipped"
+"""Under this key `begin` says why there is nothing to do: it stands among the XComs of the task that the grid shows as skipped."""
+
+TIMED = ("discover", "export", "commit", "prune")
+"""Tasks that hand over how long they took."""
 
 GROUP = "protect"
 FINE = frozenset({"success", "skipped", "removed"})
@@ -76,6 +81,12 @@ class Handed:
         document = self._ti.xcom_pull(task_ids=task, map_indexes=self._ti.map_index)
         return from_payload(noun, document) if document else None
 
+    def seconds(self) -> dict[str, float]:
+        """Return how long each task took that told it, and the longest upload."""
+        found = {task: told for task in TIMED if isinstance(told := self._pull(task, SECONDS), (int, float))}
+        uploads = [result.seconds for result in self._many(MoverResult, "upload")]
+        return {**found, **({"upload": max(uploads)} if uploads else {})}
+
     def push(self, key: str, document: object) -> None:
         """Hand a document over beside what the task returns."""
         self._ti.xcom_push(key=key, value=document)
@@ -100,4 +111,4 @@ class Handed:
         return [from_payload(noun, document) for document in documents if document]
 
 
-__all__ = ["DISCOVERED", "EXPORTED", "GROUP", "POLICY", "RETURN", "VERDICT", "Application", "Handed"]
+__all__ = ["DISCOVERED", "EXPORTED", "GROUP", "POLICY", "RETURN", "SECONDS", "SKIPPED", "VERDICT", "Application", "Handed"]

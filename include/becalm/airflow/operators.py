@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from becalm.actions.asked import followed
 from becalm.actions.handover import Application, Begun, Cut, Discovered, FreezeRecord, Ports
 from becalm.airflow.connections import variable
 from becalm.airflow.failures import airflow_failures, demand_moved, pod_failures, say
 from becalm.airflow.form import read_form, trigger_of
-from becalm.airflow.handed import DISCOVERED, EXPORTED, GROUP, POLICY, RETURN, VERDICT, Handed
+from becalm.airflow.handed import DISCOVERED, EXPORTED, GROUP, POLICY, RETURN, SKIPPED, VERDICT, Handed
+from becalm.airflow.links import PointLink
+from becalm.airflow.story import begins, moved
 from becalm.airflow.task import ApplicationOperator, BecalmOperator, demand, go_on
 from becalm.errors import BecalmError, MoverFailed, PermanentError, PolicyError
 from becalm.model import MoverResult, MoverSpec, Payload, from_payload, payload
@@ -38,7 +41,7 @@ class BeginOperator(BecalmOperator):
         from becalm.actions import run  # noqa: PLC0415  (a parse imports no engine)
 
         started: Any = context["dag_run"]
-        slot, note = read_form(started.conf or {}, dict(context["params"]), started.run_after)
+        slot, asked = read_form(started.conf or {}, dict(context["params"]), started.run_after)
         policy = self.load_policy()
         begun = run.begin(
             policy,
@@ -46,25 +49,31 @@ class BeginOperator(BecalmOperator):
             trigger=trigger_of(started.run_type),
             run_after=started.run_after,
             slot=slot,
-            note=note,
+            asked=asked,
             ports=self.open_ports(policy),
         )
         handed.push(POLICY, policy.model_dump(mode="json", by_alias=True, exclude_none=True))
         if begun.skipped:
             handed.push(RETURN, payload(begun))
+            handed.push(SKIPPED, begun.skipped)
+            say(f"nothing to do: {begun.skipped}; every other task of this run is skipped")
             raise AirflowSkipException(begun.skipped)
+        for line in begins(begun):
+            say(line)
         return payload(begun)
 
 
 class DiscoverOperator(BecalmOperator):
     """Resolve the selection."""
 
+    tells_time = True
+
     def act(self, context: Context, handed: Handed) -> list[Payload]:  # noqa: ARG002  (one signature for all)
         """Return the applications, for the group to be mapped over."""
         from becalm.actions import discover  # noqa: PLC0415  (a parse imports no engine)
 
         begun = demand(handed.begun())
-        policy = self.load_policy(begun)
+        policy = followed(self.load_policy(begun), begun)
         ports = self.open_ports(policy)
         discovered: Discovered = discover.execute(policy, ports)
         handed.push(DISCOVERED, payload(discovered))
@@ -92,7 +101,7 @@ class QuiesceOperator(ApplicationOperator):
         """Return when each container was confirmed frozen."""
         from becalm.actions import quiesce  # noqa: PLC0415  (a parse imports no engine)
 
-        policy = self.load_policy(begun)
+        policy = followed(self.load_policy(begun), begun)
         return payload(quiesce.execute(application, begun, policy, self.open_ports(policy)))
 
 
@@ -104,7 +113,7 @@ class SnapshotOperator(ApplicationOperator):
         from becalm.actions import snapshot  # noqa: PLC0415  (a parse imports no engine)
 
         record = demand(handed.here(FreezeRecord, f"{GROUP}.quiesce"), what="quiesce handed nothing over")
-        policy = self.load_policy(begun)
+        policy = followed(self.load_policy(begun), begun)
         return payload(snapshot.execute(application, record, begun, policy, self.open_ports(policy)))
 
 
@@ -123,6 +132,8 @@ class ThawOperator(ApplicationOperator):
 
 class ExportOperator(BecalmOperator):
     """Make the cuts readable, and describe a mover for each."""
+
+    tells_time = True
 
     def act(self, context: Context, handed: Handed) -> list[Payload]:  # noqa: ARG002  (one signature for all)
         """Return the movers' specifications, for the uploads to be mapped over. It runs whatever became of single applications."""
@@ -192,14 +203,15 @@ class UploadOperator(BecalmOperator):
         except MoverFailed as error:
             failed = error
         result = demand_moved(self._result(ports), pod=failed)
-        say(
-            f"{result.volume}: {result.files} files, {result.bytes_read} bytes read, {result.bytes_added} bytes added in {result.seconds:.0f} s"
-        )
+        say(moved(result))
         return payload(result)
 
 
 class CommitOperator(BecalmOperator):
     """Join, check, and write the one snapshot object."""
+
+    tells_time = True
+    operator_extra_links = (PointLink(),)
 
     def act(self, context: Context, handed: Handed) -> Payload:  # noqa: ARG002  (one signature for all)
         """Return the recovery point. It runs whatever became of single applications and volumes."""
@@ -222,11 +234,14 @@ class CommitOperator(BecalmOperator):
             ports=ports,
         )
         say(commit.report(committed))
+        self.point = committed.point
         return payload(committed)
 
 
 class PruneOperator(BecalmOperator):
     """Forget what no rule keeps."""
+
+    tells_time = True
 
     def act(self, context: Context, handed: Handed) -> Payload:  # noqa: ARG002  (one signature for all)
         """Return what stayed and what went, each with its reasons."""
@@ -234,11 +249,17 @@ class PruneOperator(BecalmOperator):
 
         begun = demand(handed.begun())
         policy = self.load_policy(begun)
-        return payload(prune.execute(begun, policy, self.open_ports(policy)))
+        pruned = prune.execute(begun, policy, self.open_ports(policy))
+        say(
+            f"retention: {pruned.kept} points stay, {len(pruned.forgotten)} go; {pruned.deleted} packs, {pruned.deleted_bytes} bytes reclaimed"
+        )
+        return payload(pruned)
 
 
 class FinishOperator(BecalmOperator):
     """Leave nothing behind, and give the verdict."""
+
+    operator_extra_links = (PointLink(),)
 
     def act(self, context: Context, handed: Handed) -> Payload:  # noqa: ARG002  (one signature for all)
         """Return the verdict, or fail with every reason. The policy is the one that the run began with."""
@@ -254,10 +275,13 @@ class FinishOperator(BecalmOperator):
             thaws=handed.thaws(),
             committed=handed.committed(),
             failures=handed.failures(),
+            tasks=handed.seconds(),
             policy=policy,
             ports=self.open_ports(policy),
         )
         handed.push(VERDICT, payload(verdict))
+        self.point = verdict.point
+        say(f"verdict: {'well' if verdict.ok else 'not well: ' + '; '.join(verdict.reasons)}")
         return payload(run.demand(verdict))
 
 

@@ -38,8 +38,8 @@ class Manner:
 
 
 MANNERS: dict[str, Manner] = {
-    # LeaseHeld waits a minute (below), so begin outlives a run that is about to end, and then gives its turn away.
-    "begin": Manner(retries=5, delay=timedelta(seconds=10), timeout=timedelta(minutes=10)),
+    # It waits for the lease, a minute at a time, for up to two hours: backfilled runs of a policy work one after the other.
+    "begin": Manner(retries=120, delay=timedelta(seconds=10), timeout=timedelta(minutes=10)),
     "discover": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=15)),
     # Quiesce undoes its own part before it raises, so a second try opens a new window and prolongs none.
     "quiesce": Manner(retries=1, delay=timedelta(seconds=5), timeout=timedelta(minutes=15), priority=100),
@@ -53,22 +53,43 @@ MANNERS: dict[str, Manner] = {
     "finish": Manner(retries=3, delay=timedelta(seconds=10), timeout=timedelta(hours=1), pool=THAW_POOL, priority=900),
     # The next tick comes in minutes: a second try would only hold up what is due now.
     "reap": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=30), pool=THAW_POOL, priority=800),
+    "watch": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=4), pool=THAW_POOL, priority=700),
     "plan": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=30)),
     "restore": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),
     "verify": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=4)),
+    # The wait for a person is not limited by this time, but by the policy's own (`restore.approvalTimeout`).
+    "approve": Manner(retries=2, delay=timedelta(seconds=5), timeout=timedelta(minutes=10)),
+    "claims": Manner(retries=2, delay=timedelta(seconds=15), timeout=timedelta(hours=1)),
+    "fill": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24), pool=MOVERS_POOL),
+    "objects": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),
+    "drill.begin": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=15)),
+    "drill.restore": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),
+    # What did not become ready in its time is not waited for a second time.
+    "drill.check": Manner(retries=0, delay=timedelta(seconds=10), timeout=timedelta(hours=24)),
+    "drill.finish": Manner(retries=5, delay=timedelta(seconds=10), timeout=timedelta(minutes=30), pool=THAW_POOL, priority=700),
     # It only says what is wrong; saying it twice helps nobody.
     "check": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=1)),
 }
 
 
+MOST_TRIES = 6
+"""So often is anything tried that fails for another reason than the lease."""
+LOOK_AT_LEASE = timedelta(minutes=1)
+
+
 class ByErrorClass(ExceptionRetryPolicy):
     """Becalm's error tree as a retry policy: what a person must mend fails at once, what may pass is tried again.
 
-    An error that says how long to wait is believed.
+    An error that says how long to wait is believed; but for a lease, which most often ends long before its time is over. Only for the
+    lease is a task tried more than a few times.
     """
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None) -> RetryDecision:
         """Decide by the class of the error, and by the wait that it names."""
+        if isinstance(exception, errors.LeaseHeld):
+            return RetryDecision.retry(LOOK_AT_LEASE, reason="another run of this policy is at work; this one waits for its turn")
+        if try_number > MOST_TRIES:
+            return RetryDecision.fail(reason=f"it was tried {try_number} times")
         wait = exception.delay_seconds if isinstance(exception, errors.TransientError) else None
         if wait is not None:
             return RetryDecision.retry(timedelta(seconds=wait), reason=f"the other side asked to wait {wait:g} s")
@@ -82,7 +103,6 @@ RETRY_POLICY = ByErrorClass(
             action=RetryAction.FAIL,
             reason="this stays wrong until a person changes it",
         ),
-        RetryRule(exception=errors.LeaseHeld, action=RetryAction.RETRY, retry_delay=timedelta(minutes=1), reason="another run is at work"),
         RetryRule(
             exception=errors.Throttled,
             action=RetryAction.RETRY,

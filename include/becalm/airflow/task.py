@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 from becalm.actions.handover import Application, Begun, Ports
 from becalm.airflow.connections import ports_for
 from becalm.airflow.failures import airflow_failures, say
-from becalm.airflow.handed import Handed
+from becalm.airflow.handed import SECONDS, Handed
+from becalm.clock import SystemClock
 from becalm.errors import PermanentError, PolicyError
 from becalm.model import Payload, from_payload
 
@@ -31,6 +32,10 @@ class BecalmOperator(BaseOperator):
 
     template_fields: Sequence[str] = ()
     ui_color = "#dfeef5"
+    point = ""
+    """The recovery point that the task wrote or read back: its button leads there."""
+    tells_time = False
+    """Whether it hands over how long it took: one small request, which no task may make while somebody is frozen."""
 
     def __init__(self, *, policy_name: str, policy_digest: str, policy_file: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -39,9 +44,16 @@ class BecalmOperator(BaseOperator):
         self.policy_file = policy_file
 
     def execute(self, context: Context) -> Any:
-        """Do this task's part."""
+        """Do this task's part, and say how long it took."""
+        handed, clock = Handed(context), SystemClock()
+        began = clock.monotonic()
         with airflow_failures():
-            return self.act(context, Handed(context))
+            done = self.act(context, handed)
+            took = clock.monotonic() - began
+            say(f"{self.task_id}: done in {took:.1f} s")
+            if self.tells_time:
+                handed.push(SECONDS, round(took, 3))
+        return done
 
     @abstractmethod
     def act(self, context: Context, handed: Handed) -> Any:

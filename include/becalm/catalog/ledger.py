@@ -43,6 +43,10 @@ class EntryKind(StrEnum):
     FORGOTTEN = "forgotten"
     PRUNED = "pruned"
     SALVAGED = "salvaged"
+    RESTORED = "restored"
+    DRILLED = "drilled"
+    REVEALED = "revealed"
+    DOWNLOADED = "downloaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ __all__ = ["Pin", "as_of", "find", "last_good", "parse", "pin", "pins", "points"
 
 COMPLETE, PARTIAL = "complete", "partial"
 ANOMALY = "lost-files"
+NARROWED = "narrowed"
+"""Only some of the policy's namespaces."""
 LATEST = "latest"
 SHORTEST_ID = 4
 """Digits of an id that a person must write: fewer are more likely a slip of the pen."""
@@ -54,6 +56,10 @@ def tags_of(point: RecoveryPoint) -> tuple[str, ...]:
         tags.append(f"anomaly={ANOMALY}")
     if point.salvaged:
         tags.append(f"salvaged={point.salvaged}")
+    if point.label:
+        tags.append(f"label={point.label}")
+    if point.narrowed:
+        tags.append(f"selection={NARROWED}")
     return tuple(tags)
 
 
@@ -81,6 +87,8 @@ def parse(snapshot_id: str, doc: SnapshotDoc) -> RecoveryPoint | None:
         size_bytes=doc.summary.total_bytes_processed if doc.summary else None,
         anomalous="anomaly" in said,
         salvaged=said.get("salvaged", ""),
+        label=said.get("label", ""),
+        narrowed="selection" in said,
     )
 
 
@@ -159,11 +167,17 @@ def _there(points: Sequence[RecoveryPoint]) -> str:
         return "the policy has no recovery point at this target"
     newest = sorted(points, key=_by_cut, reverse=True)
     shown = ", ".join(
-        f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else ' (anomalous)' if point.complete else ' (partial)'}"
-        for point in newest[:_SHOWN]
+        f"{point.id[:8]} of {format_time(point.cut)}{'' if point.good else f' ({_flaw(point)})'}" for point in newest[:_SHOWN]
     )
     rest = f" and {len(points) - _SHOWN} more, the oldest of {format_time(newest[-1].cut)}" if len(points) > _SHOWN else ""
     return f"there is {shown}{rest}"
+
+
+def _flaw(point: RecoveryPoint) -> str:
+    """Say why a point is no good one."""
+    if not point.complete:
+        return "partial"
+    return "anomalous" if point.anomalous else "only some namespaces"
 
 
 def _by_cut(point: RecoveryPoint) -> tuple[datetime, str]:

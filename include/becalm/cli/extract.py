@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from becalm.repository.extract import extract as extract_tree
 from becalm.repository.globs import match
 from becalm.repository.progress import Progress
 from becalm.repository.reader import open_repository
+from becalm.repository.stream import send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,13 @@ def extract(
         list[str] | None,
         typer.Option("--path", help="Only this file or folder of the point: volumes/shop/data/orders, or with * and ? in a segment."),
     ] = None,
-    to: Annotated[Path, typer.Option("--to", help="The folder to write into; it is made where it is not there.")],
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to",
+            help="The folder to write into; it is made where it is not there. - is the standard output: a file as it is, a folder as tar.",
+        ),
+    ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Write into a folder that is not empty: finish what was begun, replace files of the same name.")
     ] = False,
@@ -53,6 +61,9 @@ def extract(
     repository = open_repository(place.store, place.password, few=bool(paths))
     found = choose(repository, place.policy, point, now=SystemClock().now())
     wanted = selected(repository, found.tree, paths or [])
+    if str(to) == "-":
+        _send(repository, found, wanted)
+        return
     prepare(to, resume=resume)
     with progress(quiet=json) as report:
         done = extract_tree(
@@ -65,6 +76,16 @@ def extract(
             progress=_Reporting(report),
         )
     _end(found, to, done, json=json)
+
+
+def _send(repository: Repository, found: RecoveryPoint, wanted: Sequence[str]) -> None:
+    """Write one file or folder to the standard output. Raises: UsageError (not exactly one is meant), Damaged."""
+    if len(wanted) != 1:
+        raise UsageError(
+            "the standard output takes one file or one folder", where="--to -", hint="name it with --path; a folder comes as tar"
+        )
+    send(repository, found.tree, wanted[0], sys.stdout.buffer)
+    sys.stdout.buffer.flush()
 
 
 class _Reporting(Progress):

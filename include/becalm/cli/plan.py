@@ -30,7 +30,7 @@ def plan(
         raise UsageError("a plan needs the policy's file")
     limits = limits_for(policy).limits(loaded.spec.environment)
     ports = build_ports(place, cluster_name=loaded.spec.cluster, kubeconfig=kubeconfig, context=context)
-    seen = outlook.execute(loaded, ports, limits=limits)
+    seen = outlook.execute(loaded, ports, limits=limits, count=True)
     code = verdict(seen)
     if json:
         print_json(document(seen, ok=not code))
@@ -45,7 +45,7 @@ def verdict(seen: Outlook) -> int:
     """Return the exit code: what breaks a limit comes first, then what would be missing."""
     if seen.limits or any(finding.severity is Severity.ERROR for finding in seen.discovered.warnings):
         return exit_code(PolicyError("", findings=()))
-    return exit_code(PartialCapture("")) if seen.discovered.findings or _missed(seen) else 0
+    return exit_code(PartialCapture("")) if seen.findings or _missed(seen) else 0
 
 
 def _missed(seen: Outlook) -> bool:
@@ -73,15 +73,16 @@ def document(seen: Outlook, *, ok: bool) -> dict[str, Any]:
                 ],
                 "notes": list(prospect.application.notes),
                 "hooks": [
-                    {"hook": payload(hook.hook), "places": list(hook.places), "missing": list(hook.missing)} for hook in prospect.hooks
+                    {"hook": payload(hook.hook), "places": list(hook.places), "missing": list(hook.missing), "untested": hook.untested}
+                    for hook in prospect.hooks
                 ],
             }
             for prospect in seen.prospects
         ],
-        "left_out": [
-            payload(item) for item in (*seen.discovered.excluded, *(one for prospect in seen.prospects for one in prospect.left_out))
-        ],
-        "findings": [payload(finding) for finding in seen.discovered.findings],
+        "objects": dict(seen.surveyed.objects) if seen.surveyed else None,
+        "certificates": [payload(one) for one in seen.surveyed.certificates] if seen.surveyed else None,
+        "left_out": [payload(item) for item in outlook.left_out(seen)],
+        "findings": [payload(finding) for finding in seen.findings],
         "warnings": [payload(finding) for finding in seen.discovered.warnings],
         "limits": [{"path": one.path, "problem": one.problem, "remedy": one.remedy} for one in seen.limits],
         "remarks": list(seen.remarks),

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from becalm.actions import pipeline
 from becalm.actions import run as verdicts
+from becalm.actions.asked import read as read_asked
 from becalm.cli.console import console, human_bytes, print_json, progress
 from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption, build_ports, find_place
 from becalm.clock import SystemClock, format_time, parse_time
@@ -28,6 +29,15 @@ def run(  # noqa: PLR0917  (typer reads the options from the signature)
     context: ContextOption = "",
     slot: Annotated[str, typer.Option("--slot", help="The slot that this run answers (RFC 3339); default: none.")] = "",
     note: Annotated[str, typer.Option("--note", help="Why this recovery point is made.")] = "",
+    label: Annotated[str, typer.Option("--label", help="A word by which the point is found again.")] = "",
+    pin_days: Annotated[int, typer.Option("--pin-days", help="Retention leaves the point alone for so many days.")] = 0,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--namespace", help="Only this namespace of the policy's. Such a point is never the last good one, and answers no slot."
+        ),
+    ] = None,
+    no_quiesce: Annotated[bool, typer.Option("--no-quiesce", help="Freeze nothing: the point is crash-consistent.")] = False,  # noqa: FBT002
     run_id: Annotated[str, typer.Option("--run-id", help="A name for this run; the same name again takes it up where it ended.")] = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
@@ -39,10 +49,12 @@ def run(  # noqa: PLR0917  (typer reads the options from the signature)
         owed = parse_time(slot).astimezone(UTC) if slot else None
     except ValueError as error:
         raise UsageError(f"{slot!r} is not a time", where="--slot", hint="write it like 2026-11-23T10:00:00Z") from error
+    given = {"note": note, "label": label, "pin_days": pin_days, "namespaces": namespace, "quiesce": not no_quiesce}
+    asked = read_asked(given, slot=owed)
     name = run_id or f"cli__{format_time(SystemClock().now())}__{uuid4().hex[:6]}"
     with progress(quiet=json) as report:
         ports = build_ports(place, cluster_name=loaded.spec.cluster, kubeconfig=kubeconfig, context=context, progress=report)
-        outcome = pipeline.protect(loaded, run_id=name, ports=ports, slot=owed, note=note)
+        outcome = pipeline.protect(loaded, run_id=name, ports=ports, slot=owed, asked=asked)
     if json:
         print_json(
             {

@@ -59,6 +59,7 @@ def _print(plans: list[action.Plan], done: list[action.Reaped]) -> None:
             *(f"{hook} waits: its frozen container is gone, and nobody stands in its place yet" for hook in item.waiting),
             *(f"nothing is left of run {run}" for run in item.runs),
             *(f"nothing is left of restore {run}" for run in item.restores),
+            *(f"nothing is left of drill {drill}" for drill in item.drills),
         )
         for row in rows:
             table.add_row(item.policy, row)

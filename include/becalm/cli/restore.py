@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from becalm.actions import restore as actions
-from becalm.actions.restore import ClusterScoped, Conflict, RestoreRequest
-from becalm.cli.console import console, print_json, progress
+from becalm.actions import restore_record
+from becalm.actions.restore import ClusterScoped, RestoreRequest
+from becalm.actions.restore_changes import read_patches
+from becalm.cli.console import clean, console, notes, print_json, progress
 from becalm.cli.ports import (
     ContextOption,
     JsonOption,
@@ -21,12 +25,56 @@ from becalm.cli.ports import (
     build_ports,
     find_place,
 )
+from becalm.cli.restore_file import FileOption, IntoOption, put
+from becalm.cli.restore_options import (
+    ClusterKindOption,
+    ClusterScopedOption,
+    ConflictOption,
+    DropSecretsOption,
+    ExcludeKindOption,
+    ExcludeNamespaceOption,
+    HookNamespaceOption,
+    InPlaceOption,
+    KindOption,
+    MapClassOption,
+    MapHostsOption,
+    MapOption,
+    MapRegistryOption,
+    NamespaceOption,
+    NoCopyOption,
+    NodePortsOption,
+    ObjectOption,
+    ObjectsOnlyOption,
+    ParallelOption,
+    PatchesOption,
+    PointOption,
+    ProtectedOption,
+    ReplicasOption,
+    SelectorOption,
+    StatusOption,
+    SuspendOption,
+    TryOption,
+    VerifyDataOption,
+    VolumeOption,
+    VolumesOnlyOption,
+    WaitOption,
+    read_conflicts,
+    read_mapping,
+    read_replicas,
+    read_wait,
+)
 from becalm.cli.restore_view import print_plan, print_report
 from becalm.errors import PermanentError, RestoreRefused, UsageError, exit_code
 from becalm.model import payload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from becalm.actions.handover import Ports
     from becalm.actions.restore import RestorePlan, RestoreReport, Verification
+    from becalm.cli.ports import Place
+    from becalm.policy.spec import ProtectionPolicy
 
 
 def restore(
@@ -37,32 +85,49 @@ def restore(
     password: PasswordOption = "",
     kubeconfig: KubeconfigOption = "",
     context: ContextOption = "",
-    point: Annotated[str, typer.Option("--point", help="The recovery point: latest, an id, a time, or “2 weeks ago”.")] = "latest",
-    namespaces: Annotated[
-        list[str] | None, typer.Option("--namespace", help="Only this namespace; a glob, and more than one, is fine.")
-    ] = None,
-    kinds: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind: secrets, Deployment, *.cert-manager.io.")] = None,
-    objects: Annotated[list[str] | None, typer.Option("--object", help="This object: v1/Secret/shop/tls.")] = None,
-    volumes: Annotated[list[str] | None, typer.Option("--volume", help="This volume: namespace/claim.")] = None,
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="Restore a namespace under another name: shop=shop2.")] = None,
-    conflict: Annotated[
-        Conflict, typer.Option("--conflict", help="Where an object exists and differs: skip keeps it, fail refuses.")
-    ] = Conflict.SKIP,
-    objects_only: Annotated[bool, typer.Option("--objects-only", help="Restore no data; new claims stay empty.")] = False,
-    volumes_only: Annotated[bool, typer.Option("--volumes-only", help="Restore only claims and their data.")] = False,
-    cluster_scoped: Annotated[
-        ClusterScoped, typer.Option("--cluster-scoped", help="What belongs to no namespace: auto (what is referred to) or none.")
-    ] = ClusterScoped.AUTO,
-    suspend_cronjobs: Annotated[bool, typer.Option("--suspend-cronjobs", help="Restore CronJobs suspended.")] = False,
-    allow_protected: Annotated[
-        bool, typer.Option("--allow-protected", help="Allow writing into kube-system and Becalm's own namespace.")
-    ] = False,
+    point: PointOption = "latest",
+    namespaces: NamespaceOption = None,
+    kinds: KindOption = None,
+    objects: ObjectOption = None,
+    volumes: VolumeOption = None,
+    selector: SelectorOption = None,
+    exclude_namespaces: ExcludeNamespaceOption = None,
+    exclude_kinds: ExcludeKindOption = None,
+    drop_secrets: DropSecretsOption = False,
+    cluster_scoped: ClusterScopedOption = ClusterScoped.AUTO,
+    cluster_kinds: ClusterKindOption = None,
+    objects_only: ObjectsOnlyOption = False,
+    volumes_only: VolumesOnlyOption = False,
+    conflict: ConflictOption = None,
+    mapping: MapOption = None,
+    storage_classes: MapClassOption = None,
+    registries: MapRegistryOption = None,
+    hosts: MapHostsOption = None,
+    patches: PatchesOption = None,
+    suspend_cronjobs: SuspendOption = False,
+    replicas: ReplicasOption = None,
+    keep_node_ports: NodePortsOption = False,
+    status: StatusOption = None,
+    in_place: InPlaceOption = False,
+    without_safety_copy: NoCopyOption = False,
+    verify_data: VerifyDataOption = False,
+    wait: WaitOption = "",
+    parallel: ParallelOption = 4,
+    hook_namespaces: HookNamespaceOption = None,
+    allow_protected: ProtectedOption = False,
+    try_objects: TryOption = False,
+    files: FileOption = None,
+    into: IntoOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Restore from a recovery point: plan, ask, create, fill, verify. Nothing that exists is overwritten."""
+    """Restore from a recovery point: plan, ask, carry out, verify. Unless --conflict or --in-place says so, nothing that exists is changed."""
     place, loaded = find_place(policy, target=target, name=name, password=password)
+    if files or into:
+        _put_files(place, loaded, files or (), into, point, kubeconfig=kubeconfig, context=context, dry_run=dry_run, yes=yes, json=json)
+        return
+    mode, mode_by_kind = read_conflicts(conflict or ())
     request = RestoreRequest.read(
         {
             "policy": place.policy,
@@ -71,13 +136,33 @@ def restore(
             "kinds": kinds or (),
             "objects": objects or (),
             "volumes": volumes or (),
-            "namespace_mapping": read_mapping(mapping or []),
-            "conflict": conflict,
+            "labels": selector or (),
+            "exclude_namespaces": exclude_namespaces or (),
+            "exclude_kinds": exclude_kinds or (),
+            "drop_secrets": drop_secrets,
+            "include_cluster_scoped": cluster_scoped,
+            "cluster_kinds": cluster_kinds or (),
             "objects_only": objects_only,
             "volumes_only": volumes_only,
-            "include_cluster_scoped": cluster_scoped,
+            "conflict": mode,
+            "conflict_by_kind": mode_by_kind,
+            "namespace_mapping": read_mapping(mapping or ()),
+            "storage_class_mapping": read_mapping(storage_classes or (), option="--map-storage-class", example="fast=standard"),
+            "registry_mapping": read_mapping(registries or (), option="--map-registry", example="docker.io=registry.example.org"),
+            "host_mapping": read_mapping(hosts or (), option="--map-hosts", example="shop.example.org=test.example.org"),
+            "patches": read_patches(patches) if patches else (),
             "suspend_cronjobs": suspend_cronjobs,
+            "replicas": read_replicas(replicas or ()),
+            "keep_node_ports": keep_node_ports,
+            "status_kinds": status or (),
+            "in_place": in_place,
+            "without_safety_copy": without_safety_copy,
+            "verify_data": verify_data,
+            "wait_seconds": read_wait(wait),
+            "parallel": parallel,
+            "hook_namespaces": hook_namespaces or (),
             "allow_protected": allow_protected,
+            "dry_run_objects": try_objects,
         }
     )
     with progress(quiet=json) as report:
@@ -93,22 +178,58 @@ def restore(
         _ask(plan, json=json)
     with progress(quiet=json) as report:
         ports = build_ports(place, cluster_name=cluster_name, kubeconfig=kubeconfig, context=context, progress=report)
+        started = ports.clock.now()
         done = actions.execute(plan, request, ports)
         verification = actions.verify(plan, request, ports)
+        if not plan.changes_nothing:
+            _remember(plan, request, done, verification, ports, started=started)
     _end_with_report(plan, done, verification, json=json)
 
 
-def read_mapping(given: list[str]) -> dict[str, str]:
-    """Read `shop=shop2`. Raises UsageError."""
-    mapping: dict[str, str] = {}
-    for text in given:
-        source, equals, name = text.partition("=")
-        if not (source and equals and name) or source in mapping:
-            raise UsageError(
-                f"{text!r} does not map one namespace to another", where="--map", hint="write it like shop=shop2, once for each"
-            )
-        mapping[source] = name
-    return mapping
+def _put_files(
+    place: Place,
+    loaded: ProtectionPolicy | None,
+    files: Sequence[str],
+    into: str,
+    point: str,
+    *,
+    kubeconfig: str,
+    context: str,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Bring single files into a claim that exists."""
+
+    def agreed(_: str) -> bool:
+        if yes:
+            return True
+        if json or not sys.stdin.isatty():
+            raise UsageError("nobody is there to say yes", where="restore", hint="look at it with --dry-run, then say --yes")
+        return typer.confirm("Write them?")
+
+    with progress(quiet=json) as report:
+        cluster_name = loaded.spec.cluster if loaded else ""
+        ports = build_ports(place, cluster_name=cluster_name, kubeconfig=kubeconfig, context=context, progress=report)
+        put(files, into, ports, policy=place.policy, point=point, dry_run=dry_run, agreed=agreed, json=json)
+
+
+def _remember(
+    plan: RestorePlan, request: RestoreRequest, done: RestoreReport, verification: Verification, ports: Ports, *, started: datetime
+) -> None:
+    """Keep the report of a restore in the bucket; what is in the way of that is said, and does not fail the restore."""
+    made = restore_record.record(
+        plan,
+        request,
+        done,
+        verification,
+        cluster=ports.settings.cluster_name,
+        started=started,
+        ended=ports.clock.now(),
+        asked_by=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+    for finding in restore_record.save(made, ports):
+        notes.print(clean(finding))
 
 
 def _ask(plan: RestorePlan, *, json: bool) -> None:

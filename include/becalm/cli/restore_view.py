@@ -5,7 +5,9 @@ What is printed comes from a recovery point that may be hostile: no markup and n
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -27,6 +29,9 @@ STYLES = {
     Action.CREATE: "green",
     Action.LINK: "cyan",
     Action.KEEP: "yellow",
+    Action.MERGE: "magenta",
+    Action.REPLACE: "magenta",
+    Action.RECREATE: "red",
     Action.SKIP: "dim",
     VolumeAction.FILL: "green",
     VolumeAction.EMPTY: "yellow",
@@ -53,9 +58,18 @@ def print_plan(plan: RestorePlan, screen: Console = console) -> None:
     _print_findings(screen, plan.blocking, "forbidden", "red")
     counted = Counter(str(step.action) for step in plan.steps)
     summary = ", ".join(f"{counted[action]} to {action}" for action in Action if counted[action])
-    filled = plan.volumes_to(VolumeAction.FILL)
+    filled = plan.volumes_to(VolumeAction.FILL, VolumeAction.REPLACE)
     size = human_bytes(sum(volume.size_bytes for volume in filled))
-    screen.print(clean(f"{summary}; {len(filled)} volumes to fill ({size})"))
+    screen.print(clean(f"{summary}; {len(filled)} volumes to fill ({size}){_time(plan, filled)}"))
+
+
+def _time(plan: RestorePlan, filled: tuple[VolumeStep, ...]) -> str:
+    """Say how long the longest volume takes, and what that rests on."""
+    longest = max((volume.estimated_seconds for volume in filled), default=0.0)
+    if not longest:
+        return ""
+    basis = "as earlier restores took" if plan.rate_measured else "which is an assumption"
+    return f", the longest in about {timedelta(seconds=math.ceil(longest))} at {human_bytes(plan.rate_bytes)}/s, {basis}"
 
 
 def _why(step: Step) -> Text:
@@ -68,10 +82,11 @@ def _why(step: Step) -> Text:
 
 
 def _of_volume(volume: VolumeStep) -> str:
-    if volume.action is not VolumeAction.FILL:
+    if volume.action not in (VolumeAction.FILL, VolumeAction.REPLACE):
         return volume.reason
     size = human_bytes(volume.size_bytes) if volume.size_bytes else "unknown size"
-    return f"{volume.reason}: {size} into class {volume.storage_class or '(default)'}"
+    time = f", about {timedelta(seconds=math.ceil(volume.estimated_seconds))}" if volume.estimated_seconds else ""
+    return f"{volume.reason}: {size} into class {volume.storage_class or '(default)'}{time}"
 
 
 def _print_findings(screen: Console, findings: Iterable[Finding], word: str, style: str) -> None:
@@ -85,6 +100,11 @@ def print_report(report: RestoreReport, verification: Verification, screen: Cons
     filled = [result for result in report.volumes if not result.error]
     rows = [
         ("created", f"{report.created} objects, {report.linked} linked to their owners later"),
+        *(
+            (name, f"{count} objects")
+            for name, count in (("merged", report.merged), ("replaced", report.replaced), ("made anew", report.recreated))
+            if count
+        ),
         ("kept", f"{report.kept} objects that were there"),
         ("left out", f"{report.skipped} objects"),
         ("filled", f"{len(filled)} volumes, {human_bytes(sum(result.bytes_total for result in filled))}"),
@@ -94,5 +114,5 @@ def print_report(report: RestoreReport, verification: Verification, screen: Cons
     for name, value in rows:
         table.add_row(name, clean(value))
     screen.print(table)
-    _print_findings(screen, verification.remarks, "note", "yellow")
+    _print_findings(screen, (*report.remarks, *verification.remarks), "note", "yellow")
     _print_findings(screen, (*report.failures, *verification.failures), "failed", "red")

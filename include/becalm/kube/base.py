@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,19 +19,39 @@ LABEL_MANAGED = "app.kubernetes.io/managed-by"
 LABEL_POLICY = "becalm.dev/policy"
 LABEL_RUN = "becalm.dev/run"
 """The run's key: whatever carries it belongs to that run and goes with it."""
+LABEL_REPOSITORY = "becalm.dev/repository"
+"""The mark of the run's repository: two installations may have policies of one name on one cluster."""
 LABEL_ROLE = "becalm.dev/role"
 ROLE_RESTORE = "restore"
 """What a restore makes. It holds no lease, so what clears up after dead runs must not take it for one of theirs."""
+LABEL_DRILL = "becalm.dev/drill"
+"""The drill whose namespace this is: whatever stands in it goes with the drill."""
+ROLE_DRILL = "drill"
+LABEL_PROTECT = "becalm.dev/protect"
+"""With the value `no` it keeps what carries it out of every policy."""
 ANNOTATION_VOLUME = "becalm.dev/volume"
 ANNOTATION_RESTORED_FROM = "becalm.dev/restored-from"
 ANNOTATION_EXPIRES = "becalm.dev/expires"
 """Until when the restore that made an object surely lives; it renews that while it is at work."""
+ANNOTATION_BEFORE = "becalm.dev/before-restore"
+"""On a workload that a restore in place stopped: how it was, and which restore it was."""
+ANNOTATION_IN_PLACE = "becalm.dev/in-place"
+"""On a claim whose data a restore replaces: from which point, how far it is, and where the old data is kept."""
+LABEL_COPY = "becalm.dev/copy-of"
+"""On a snapshot of the data that a restore replaced: the uid of the claim."""
 HOOK_ANNOTATION = "quiesce.becalm.dev/"
 
 
-def owned_by(policy: str, run: str, role: str) -> dict[str, str]:
-    """Return the labels of a temporary object: whose it is, of which run, and what for."""
-    return {LABEL_MANAGED: MANAGER, LABEL_POLICY: policy, LABEL_RUN: run, LABEL_ROLE: role}
+def owned_by(policy: str, run: str, role: str, *, repository: str = "") -> dict[str, str]:
+    """Return the labels of a temporary object: whose it is, of which run, and what for; `repository` is the URL of that run's repository."""
+    mark = {LABEL_REPOSITORY: repository_mark(repository)} if repository else {}
+    return {LABEL_MANAGED: MANAGER, LABEL_POLICY: policy, LABEL_RUN: run, LABEL_ROLE: role, **mark}
+
+
+def repository_mark(url: str) -> str:
+    """Return ten hexadecimal digits that stand for a repository in labels: a URL is too long for one."""
+    plain = "/".join(part for part in url.split("/") if part)
+    return sha256(plain.encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -18,6 +18,7 @@ import orjson
 from becalm.errors import AccessDenied, BecalmError, ClusterUnavailable, NotFound, PermanentError, UsageError
 from becalm.kube import urls
 from becalm.kube.base import Cluster, Discovery, Event, ExecResult, Kind, Listing, Verb
+from becalm.kube.carrying import carried, is_long
 from becalm.kube.channels import Conversation, UnclosableInput, complaint, exit_code_of, never_began, open_stream
 from becalm.kube.discovery import AGGREGATED, from_aggregated, from_resource_list, mark_preferred, versions_of
 from becalm.kube.kinds import NAMESPACE, POD
@@ -208,12 +209,16 @@ class ClientCluster:
         timeout_seconds: float = 30,
         out: Callable[[bytes], object] | None = None,
     ) -> ExecResult:
-        """Run a command, and come back when the time is over whatever happens."""
+        """Run a command, and come back when the time is over whatever happens. The words of a long one travel on its input."""
         self._must_run(namespace, pod, container=container)
-        request = urls.executing(namespace, pod, container=container, command=command, stdin=bool(stdin))
-        headers = self._headers(request)
-        talk = Conversation(lambda: self._websocket(request, headers, timeout_seconds), stdin=stdin, keep_bytes=EXEC_KEEP_BYTES, out=out)
-        if not talk.hold(timeout_seconds):
+        long = not stdin and is_long(command)
+        words, given = carried(command) if long else (command, stdin)
+        request = urls.executing(namespace, pod, container=container, command=words, stdin=bool(given))
+        talk, in_time = self._talk(request, given, timeout_seconds, out)
+        if in_time and long and isinstance(talk.failure, UnclosableInput):  # an old server: the loader got no words, so nothing has run
+            request = urls.executing(namespace, pod, container=container, command=command, stdin=False)
+            talk, in_time = self._talk(request, b"", timeout_seconds, out)
+        if not in_time:
             return ExecResult(stdout=bytes(talk.stdout), stderr=bytes(talk.stderr), exit_code=None)
         if not talk.opened and talk.failure is not None:
             self._refused(talk.failure, request)
@@ -226,6 +231,14 @@ class ClientCluster:
         if talk.verdict is not None and exit_code_of(talk.verdict) is None and never_began(talk.verdict):
             raise NotFound(str(talk.verdict.get("message")), where=f"{request.subject}/{container}")
         return _result_of(talk)
+
+    def _talk(
+        self, request: urls.Request, given: bytes, timeout_seconds: float, out: Callable[[bytes], object] | None
+    ) -> tuple[Conversation, bool]:
+        """Hold one conversation; say whether it ended in time."""
+        headers = self._headers(request)
+        talk = Conversation(lambda: self._websocket(request, headers, timeout_seconds), stdin=given, keep_bytes=EXEC_KEEP_BYTES, out=out)
+        return talk, talk.hold(timeout_seconds)
 
     def _must_run(self, namespace: str, pod: str, *, container: str) -> None:
         """Look before: a stream to a container that is not there may hang or end without a word."""

@@ -110,10 +110,14 @@ def _met(manifest: Manifest) -> Iterator[str]:
 
 def compare(saved: Manifest, live: Manifest) -> list[FieldChange]:
     """Return what differs between two objects but for what servers assign. Values of Secrets never leave: their change is told, not shown."""
-    changes = diff(comparable(saved), comparable(live))
-    if "Secret" in {group_kind(saved), group_kind(live)}:
-        return [_masked(change) for change in changes]
-    return changes
+    return masked(diff(comparable(saved), comparable(live)), saved, live)
+
+
+def masked(changes: list[FieldChange], *manifests: Manifest) -> list[FieldChange]:
+    """Return the changes of objects without the values of a Secret, where one of them is a Secret."""
+    if "Secret" not in map(group_kind, manifests):
+        return changes
+    return [_masked(change) for change in changes]
 
 
 def _masked(change: FieldChange) -> FieldChange:

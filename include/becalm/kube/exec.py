@@ -77,11 +77,19 @@ def run(
         reason = f"no answer within {timeout_seconds:g} s" if late else "the stream ended before the command's exit code came"
         end = End.UNKNOWN
     elif result.exit_code:
-        said = (stderr.strip() or stdout.strip()).decode(errors="replace")[-LONGEST_SAYING:]
+        said = saying(stderr.strip() or stdout.strip())
         end, reason = End.FAILED, f"exit code {result.exit_code}" + (f": {said}" if said else "")
     else:
         end, reason = End.DONE, ""
     return Outcome(end=end, stdout=stdout, stderr=stderr, exit_code=result.exit_code, reason=reason, asked=asked, answered=clock.now())
+
+
+def saying(output: bytes) -> str:
+    """Return the end of what a command said, as a person can read it: no control character of it ever reaches a terminal or a log."""
+    text = output[-4 * LONGEST_SAYING :].decode(errors="replace")
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text).strip()[
+        -LONGEST_SAYING:
+    ]
 
 
 def _capped(output: bytes) -> bytes:

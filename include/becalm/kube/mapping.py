@@ -24,8 +24,14 @@ _SELECTORS = "NetworkPolicy.networking.k8s.io"
 def map_namespace(manifest: Manifest, mapping: Mapping[str, str]) -> Manifest:
     """Return a copy in its new namespace; namespaces that the mapping does not name stay. A reversed mapping undoes it."""
     mapped: Manifest = copied(manifest)
+    move(mapped, mapping)
+    return mapped
+
+
+def move(mapped: Manifest, mapping: Mapping[str, str]) -> None:
+    """Move an object into its new namespace, in place."""
     if not mapping:
-        return mapped
+        return
     kind, metadata = group_kind(mapped), child(mapped, "metadata")
     _rename(metadata, "namespace", mapping)
     if kind == "Namespace":
@@ -42,7 +48,6 @@ def map_namespace(manifest: Manifest, mapping: Mapping[str, str]) -> Manifest:
     elif kind == _SELECTORS:
         for selector in _peers(mapped):
             _map_selector(selector, mapping)
-    return mapped
 
 
 def _rename(place: Manifest, field: str, mapping: Mapping[str, str]) -> None:

@@ -69,13 +69,14 @@ def mover_pod(
         pod |= _on_node(spec.node)
     if timeout_seconds:
         pod["activeDeadlineSeconds"] = int(timeout_seconds)
+    role = ROLE_RESTORE if spec.direction is Direction.RESTORE else "mover"
     return {
         "apiVersion": POD.api_version,
         "kind": POD.kind,
         "metadata": {
             "name": spec.name,
             "namespace": spec.namespace,
-            "labels": owned_by(policy, spec.run, ROLE_RESTORE if spec.direction is Direction.RESTORE else "mover"),
+            "labels": owned_by(policy, spec.run, role, repository=spec.repository),
             "annotations": {ANNOTATION_VOLUME: str(spec.volume)},
         },
         "spec": pod,
@@ -259,11 +260,17 @@ class PodMover:
         return MoverStatus(state=MoverState.WAITING, reason=reason)
 
     def _last_warning(self, pod: Manifest) -> str:
-        """Return what the cluster complained of last about this pod: a volume that does not mount stands nowhere else."""
+        """Return what the cluster complained of last about this pod, or about the volume that it waits for: that stands nowhere else."""
         metadata = pod["metadata"]
-        fields = f"involvedObject.uid={metadata['uid']},type=Warning"
+        claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"]["volumes"] if "persistentVolumeClaim" in volume]
+        meant = [f"involvedObject.uid={metadata['uid']}"]
+        meant += [f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={claim}" for claim in claims]
+        return next((told for what in meant if (told := self._complaint(metadata["namespace"], what))), "")
+
+    def _complaint(self, namespace: str, about: str) -> str:
+        """Return the last warning about an object. A cluster that does not answer has none."""
         try:
-            events = list(self._cluster.list(EVENT, namespace=metadata["namespace"], fields=fields))
+            events = list(self._cluster.list(EVENT, namespace=namespace, fields=f"{about},type=Warning"))
         except BecalmError:
             return ""
         last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)

@@ -55,11 +55,14 @@ def copied(value: Any) -> Any:
     return value
 
 
-def strip(manifest: Manifest) -> Manifest:
-    """Return a copy that a server accepts as a new object: without identity, status, and whatever a server chose. Idempotent."""
+def strip(manifest: Manifest, *, but: Collection[str] = ()) -> Manifest:
+    """Return a copy that a server accepts as a new object: without identity, status, and whatever a server chose. Idempotent.
+
+    `but` names rules that are not applied.
+    """
     stripped: Manifest = copied(manifest)
     for rule in RULES:
-        if rule.creating and rule.meets(stripped):
+        if rule.creating and rule.name not in but and rule.meets(stripped):
             rule.remove(stripped)
     return stripped
 

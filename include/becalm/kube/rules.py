@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from json import loads
 from typing import Any, TypeAlias
 
-from becalm.kube.base import ANNOTATION_RESTORED_FROM
+from becalm.kube.base import ANNOTATION_BEFORE, ANNOTATION_IN_PLACE, ANNOTATION_RESTORED_FROM
 from becalm.model import Manifest
 
 ANNOTATION_FILLED = "becalm.dev/filled"
@@ -216,6 +216,22 @@ def _aggregated(manifest: Manifest) -> None:
         manifest.pop("rules", None)
 
 
+def _preserved_fields(manifest: Manifest) -> None:
+    """Say per version that unknown fields are kept; the switch for all of them is refused by the server."""
+    spec = child(manifest, "spec")
+    if not spec.pop("preserveUnknownFields", False):
+        return
+    for version in children(manifest, "spec", "versions"):
+        schema = version.setdefault("schema", {}).setdefault("openAPIV3Schema", {"type": "object"})
+        schema["x-kubernetes-preserve-unknown-fields"] = True
+
+
+def _side_effects(manifest: Manifest) -> None:
+    for webhook in children(manifest, "webhooks"):
+        if webhook.get("sideEffects") not in {"None", "NoneOnDryRun"}:
+            webhook["sideEffects"] = "None"
+
+
 def _owner_uids(manifest: Manifest) -> None:
     for owner in children(manifest, "metadata", "ownerReferences"):
         owner.pop("uid", None)
@@ -270,7 +286,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="restore-marks",
         because="Becalm's own marks on what it restored",
-        remove=keys(ANNOTATION_RESTORED_FROM, ANNOTATION_FILLED, of="annotations"),
+        remove=keys(ANNOTATION_RESTORED_FROM, ANNOTATION_FILLED, ANNOTATION_BEFORE, ANNOTATION_IN_PLACE, of="annotations"),
     ),
     Rule(name="server-finalizers", because="the server and its controllers add them", remove=_finalizers),
     Rule(
@@ -352,6 +368,20 @@ RULES: tuple[Rule, ...] = (
         because="a controller gathers the rules of an aggregating role",
         kinds=("ClusterRole.rbac.authorization.k8s.io",),
         remove=_aggregated,
+    ),
+    Rule(
+        name="preserved-fields",
+        because="version 1 of the definitions says the same in its schema only",
+        kinds=("CustomResourceDefinition.apiextensions.k8s.io",),
+        comparing=False,
+        remove=_preserved_fields,
+    ),
+    Rule(
+        name="side-effects",
+        because="version 1 of the webhooks takes only those without",
+        kinds=("ValidatingWebhookConfiguration.admissionregistration.k8s.io", "MutatingWebhookConfiguration.admissionregistration.k8s.io"),
+        comparing=False,
+        remove=_side_effects,
     ),
     Rule(name="empty-maps", because="an empty map and none are the same", remove=_empty_maps),
 )

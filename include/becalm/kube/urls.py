@@ -31,6 +31,8 @@ CONTENT_TYPES = {
     Verb.APPLY: "application/apply-patch+yaml",
     Verb.FORCE_APPLY: "application/apply-patch+yaml",
 }
+REVIEWS = "authorization.k8s.io"
+"""Questions that are asked by creating them. They are never stored, and the server takes none that has a name."""
 METHODS = {Verb.CREATE: "POST", Verb.UPDATE: "PUT", Verb.MERGE: "PATCH", Verb.APPLY: "PATCH", Verb.FORCE_APPLY: "PATCH"}
 
 
@@ -105,7 +107,7 @@ def writing(kind: Kind, manifest: Manifest, *, verb: Verb, subresource: str, dry
     what = subject(kind, name or metadata.get("generateName") or "", namespace=namespace)
     if kind.namespaced and not namespace:
         raise InvalidObject("the manifest names no namespace", where=what)
-    if not name and (verb is not Verb.CREATE or not metadata.get("generateName")):
+    if not name and kind.group != REVIEWS and (verb is not Verb.CREATE or not metadata.get("generateName")):
         raise InvalidObject("the manifest has no name", where=what)
     query: Query = [("fieldManager", MANAGER)]
     if verb in {Verb.APPLY, Verb.FORCE_APPLY}:

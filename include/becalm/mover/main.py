@@ -23,6 +23,7 @@ from becalm.errors import BecalmError, MoverFailed, UsageError, exit_code
 from becalm.model import Direction, MoverResult, MoverSpec, VolumeMode, from_payload, payload
 from becalm.repository import locks
 from becalm.repository.backup import back_up_device, back_up_directory
+from becalm.repository.compare import compare, compare_device
 from becalm.repository.extract import extract, extract_device
 from becalm.repository.format import Layout
 from becalm.repository.lease import Fence
@@ -31,6 +32,7 @@ from becalm.repository.progress import Progress
 from becalm.repository.reader import Repository, open_repository
 from becalm.repository.retain import Term
 from becalm.repository.scouts import sent_out
+from becalm.repository.target import opened_below
 from becalm.repository.writer import Writer
 from becalm.storage import open_store
 
@@ -237,11 +239,14 @@ def _demand_lease(spec: MoverSpec, store: ObjectStore, clock: Clock) -> None:
 
 def _restore(given: Environment, repository: Repository, result: MoverResult, progress: Progress) -> MoverResult:
     spec = given.spec
+    if spec.compare:
+        return _compare(given, repository, result, progress)
     if spec.mode is VolumeMode.BLOCK:
         done = extract_device(repository, spec.tree, given.volume, progress=progress)
     else:
         root = decode_node(spec.root) if spec.root else None
-        done = extract(repository, spec.tree, given.volume, root=root, progress=progress)
+        with opened_below(given.volume, spec.into) as folder:
+            done = extract(repository, spec.tree, folder, root=root, include=spec.include, exact=spec.exact, progress=progress)
     return replace(
         result,
         tree=spec.tree,
@@ -250,6 +255,15 @@ def _restore(given: Environment, repository: Repository, result: MoverResult, pr
         bytes_total=progress.bytes,
         unreadable=done.failures,
         notes=done.notes,
+    )
+
+
+def _compare(given: Environment, repository: Repository, result: MoverResult, progress: Progress) -> MoverResult:
+    """Hold the volume beside the tree. What differs is a failure."""
+    look = compare_device if given.spec.mode is VolumeMode.BLOCK else compare
+    found = look(repository, given.spec.tree, given.volume, progress=progress)
+    return replace(
+        result, tree=given.spec.tree, files=found.files, bytes_read=found.bytes, bytes_total=found.bytes, unreadable=found.differences
     )
 
 

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -185,6 +186,14 @@ class Cron:
         """Return the earliest moment that is later than this one; none where the calendar has none."""
         moment = bounded(moment)
         return next(self.fires(moment, moment + _HORIZON), None)
+
+    def longest_gap(self) -> timedelta:
+        """Return the longest time between one moment and the next by the wall clock, as if that never jumped. Pure arithmetic: no year matters."""
+        times = sorted(timedelta(hours=hour, minutes=minute) for hour in self.hours for minute in self.minutes)
+        first = date(2000, 1, 1)
+        days = [first + timedelta(days=day) for day in range(_HORIZON.days) if self._meant(first + timedelta(days=day))]
+        over_days = max((later - day for day, later in pairwise(days)), default=_HORIZON)
+        return max([over_days - times[-1] + times[0], *(later - time for time, later in pairwise(times))])
 
     def _meant(self, day: date) -> bool:
         if day.month not in self.months:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from becalm.errors import PolicyError, PolicyFinding
 from becalm.policy import document, findings
+from becalm.policy.cron import Cron
 from becalm.policy.fields import Duration  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.policy.section import Section
 from becalm.policy.spec import Environment
@@ -133,7 +134,19 @@ def judge(policy: ProtectionPolicy, limits: Limits, *, endpoint: str = "", hosts
             demand("spec.objectives.rpo", "no greatest age is stated", f"write at most {most}")
         elif stated > limits.rpo:
             demand("spec.objectives.rpo", f"{format_duration(stated)} is more than {most}", f"write at most {most}")
-    return tuple(found)
+    return (*found, *_too_rare(policy))
+
+
+def _too_rare(policy: ProtectionPolicy) -> tuple[PolicyFinding, ...]:
+    """Say that the schedule cannot keep the policy's own objective, whatever the environment."""
+    schedule, stated = policy.spec.schedule, policy.spec.objectives.rpo
+    if schedule is None or stated is None:
+        return ()
+    gap = Cron.parse(schedule, policy.spec.timezone).longest_gap()
+    if gap <= stated:
+        return ()
+    problem = f"up to {format_duration(gap)} lie between two runs, and objectives.rpo allows {format_duration(stated)}"
+    return (PolicyFinding(path="spec.schedule", problem=problem, remedy="let it run more often, or state an objective that it can keep"),)
 
 
 def not_off_site(url: str, endpoint: str = "", hosts: Collection[str] = ()) -> str:

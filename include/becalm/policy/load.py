@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NOT_YET: tuple[tuple[str, ...], ...] = (
     ("spec", "infrastructure"),
-    ("spec", "drill"),
     ("spec", "drift"),
 )
 """What a policy can say and this version does not carry out. A policy is never half followed in silence."""

@@ -121,6 +121,6 @@ def _keep_periods(good: Sequence[RecoveryPoint], name: str, *, wanted: int, here
 def _decision(point: RecoveryPoint, reasons: Sequence[str]) -> Decision:
     if reasons:
         return Decision(point=point, keep=True, reasons=tuple(reasons))
-    bad = "anomalous" if point.complete else "incomplete"
+    bad = "incomplete" if not point.complete else "anomalous" if point.anomalous else "of only some namespaces"
     why = "no rule keeps it" if point.good else f"{bad}, and older than the last good point"
     return Decision(point=point, keep=False, reasons=(why,))

@@ -41,4 +41,16 @@ spec:
     lock: {mode: compliance, days: 14}  # the bucket must have object lock; leave it out if it has not
   retention: {last: 3, hourly: 24, daily: 14, weekly: 8, monthly: 12, yearly: 3, within: 2d}
   missed: latest                        # latest | all: what a backfill of missed slots makes up for
+  restore:                              # Airflow's restores; the command line asks the person at the terminal
+    approval: required                  # required | optional | never
+    approvers: [anna, ben]              # users of Airflow; whoever may edit the run, if left out
+  alerts:
+    notify: [ops_mail, ops_chat]        # connections of type smtp, slackwebhook or http; without them BECALM_NOTIFY
+    deadline: 1h                        # how long a run may take; as long as objectives.rpo, if left out
+  drill:                                # restore the last good point into a namespace of its own, look, and remove it
+    schedule: "0 4 * * 0"               # leave it out to drill by hand only
+    ready: 10m                          # how long every workload may take to be ready
+    checks:
+      - select: {labels: "app=orders-db"}
+        command: [pg_isready]
 """

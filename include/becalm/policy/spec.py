@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from becalm.model import VolumeUse
+from becalm.policy.alerting import Alerts
 from becalm.policy.fields import (
-    Command,
     ConnectionName,
     Count,
     Days,
@@ -36,10 +36,15 @@ from becalm.policy.fields import (
     refuse,
 )
 from becalm.policy.hooks import LONGEST_FREEZE, Hook, HookCommand, HookSelect, OnFailure, Quiesce, QuiesceScope
+from becalm.policy.proving import Drill, DrillCheck, Keep
+from becalm.policy.restoring import Approval, Restore
 from becalm.policy.section import Section
+from becalm.policy.spread import spread, spreads
 
 __all__ = [
     "LONGEST_FREEZE",
+    "Alerts",
+    "Approval",
     "ClusterScope",
     "Drift",
     "Drill",
@@ -50,6 +55,7 @@ __all__ = [
     "HookSelect",
     "Infrastructure",
     "InfrastructureRepository",
+    "Keep",
     "Lock",
     "LockMode",
     "Metadata",
@@ -61,6 +67,7 @@ __all__ = [
     "Quiesce",
     "QuiesceScope",
     "Resources",
+    "Restore",
     "Retention",
     "Section",
     "Selection",
@@ -299,20 +306,6 @@ class Retention(Section):
         return self
 
 
-class DrillCheck(Section):
-    """A command that must succeed in what a drill restored."""
-
-    select: HookSelect = Field(description="In which pods it runs.")
-    command: Command = Field(description="The program and its arguments.")
-
-
-class Drill(Section):
-    """Restores on a schedule, to prove that they work."""
-
-    schedule: Schedule = Field(description="When: a cron expression in the policy's time zone.")
-    checks: tuple[DrillCheck, ...] = Field(default=(), description="Commands that must succeed in what was restored.")
-
-
 class Drift(Section):
     """Comparisons on a schedule of what is declared, saved and running."""
 
@@ -328,7 +321,7 @@ class PolicySpec(Section):
     )
     schedule: Schedule | None = Field(
         default=None,
-        description='When a recovery point is owed: five cron fields such as `"0 * * * *"`, or `@hourly`, `@daily`, `@weekly`, `@monthly`. By hand only, if left out.',
+        description='When a recovery point is owed: five cron fields such as `"0 * * * *"`, or `@hourly`, `@daily`, `@weekly`, `@monthly`. `H` as minute or hour (`"H * * * *"`, `"H H * * *"`, `"H/15 * * * *"`) is a number that follows from the policy\'s name, so that policies spread. By hand only, if left out.',
     )
     timezone: Timezone = Field(
         default="UTC", description="The time zone of the schedule and of the days, weeks and months of retention (an IANA name)."
@@ -347,6 +340,8 @@ class PolicySpec(Section):
         default=Missed.LATEST,
         description="What a backfill of missed slots makes up for: `latest` (one recovery point answers them all) or `all` (one for each).",
     )
+    restore: Restore = Field(default=Restore(), description="How Airflow restores this policy's recovery points.")
+    alerts: Alerts = Field(default=Alerts(), description="Who is told when something is wrong.")
     drill: Drill | None = Field(default=None, description="Restores on a schedule, to prove that they work.")
     drift: Drift | None = Field(default=None, description="Comparisons on a schedule of what is declared, saved and running.")
 
@@ -358,6 +353,20 @@ class ProtectionPolicy(Section):
     kind: Literal["ProtectionPolicy"] = Field(description="Always `ProtectionPolicy`.")
     metadata: Metadata = Field(description="Whose policy this is.")
     spec: PolicySpec = Field(description="What is asked for.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_schedule(cls, document: Any) -> Any:
+        """Put the policy's own numbers in the place of `H`, before the schedule is read."""
+        if not isinstance(document, dict):
+            return document
+        spec, metadata = document.get("spec"), document.get("metadata")
+        if not (isinstance(spec, dict) and isinstance(metadata, dict)):
+            return document
+        name, schedule = metadata.get("name"), spec.get("schedule")
+        if not (isinstance(name, str) and isinstance(schedule, str) and spreads(schedule)):
+            return document
+        return {**document, "spec": {**spec, "schedule": spread(schedule, name)}}
 
     @property
     def name(self) -> str:

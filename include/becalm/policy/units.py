@@ -62,6 +62,14 @@ def format_duration(span: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+def span(length: timedelta) -> str:
+    """Write a length of time for people, in its two greatest units."""
+    seconds = max(0, int(length.total_seconds()))
+    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    first = next((place for place, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    return " ".join(f"{count}{unit}" for count, unit in parts[first : first + 2] if count) or "0s"
+
+
 def parse_quantity(text: str) -> int:
     """Read an amount as Kubernetes writes it, in bytes. Raises Problem; a part of a byte is a problem too."""
     match = _QUANTITY.fullmatch(text)

@@ -127,7 +127,7 @@ def _froze(answer: deadman.ArmAnswer, outcome: Outcome) -> Froze:
         case Armed.FROZEN:
             known, message = Freeze.FROZEN, ""
         case Armed.FAILED:
-            said = outcome.stderr.strip().decode(errors="replace")[-command_exec.LONGEST_SAYING :]
+            said = command_exec.saying(outcome.stderr)
             known, message = Freeze.FAILED, f"the freeze failed with exit code {answer.freeze_code}" + (f": {said}" if said else "")
         case Armed.LATE:
             known, message = Freeze.FAILED, "the freeze did not end within its time, and was thawed again"

@@ -35,6 +35,9 @@ _MOST_FILES = 250
 """So many open files may go with one message (Linux: SCM_MAX_FD is 253)."""
 _READ = 1 << 18
 _MOST_WORKERS = 8
+_MOST_NEW = 50_000
+"""So many new objects before a look for dead cycles: a worker makes next to none, and a thousand rows a second."""
+
 _M_ARENA_MAX = -8
 """As malloc.h of glibc has it."""
 
@@ -310,6 +313,7 @@ def main(arguments: Sequence[str]) -> int:
         module, _, name = task.partition(":")
         worker: Worker = getattr(importlib.import_module(module), name)(setup, answers)
         gc.freeze()  # what was imported stays: nobody need look through it for dead objects
+        gc.set_threshold(_MOST_NEW)
         while (received := _next(channel)) is not None:
             worker.handle(*received)
     except (BrokenPipeError, ConnectionResetError):

@@ -21,7 +21,8 @@ from becalm.repository.format import NodeType
 from becalm.repository.gather import SLOT_BYTES, File, Gathering
 from becalm.repository.node import decode_node
 from becalm.repository.progress import Progress
-from becalm.repository.quoting import quote
+from becalm.repository.quoting import quote, unquote
+from becalm.repository.sameness import holds_the_same
 from becalm.repository.target import Place, Report, Target, give_up_when_full, hostile, make_durable
 from becalm.repository.tree import lookup
 from becalm.repository.wanted import included, is_plain, locate, read_tree
@@ -40,6 +41,8 @@ _LARGE = 2 << 20
 """A file of more sealed bytes is written by several workers at once."""
 _WINDOW_FILES = 1024
 _WINDOW_BLOBS = 4096
+_KEPT = frozenset({"lost+found"})
+"""In a volume's own directory this is the file system's, and not the application's."""
 
 
 def extract(
@@ -52,10 +55,13 @@ def extract(
     sparse: bool = True,
     devices: bool = True,
     setuid: bool = True,
+    exact: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Extracted:
     """Write a tree into a folder that exists. What is there and not in the tree stays; run again, it finishes what was begun.
+
+    `exact` makes the folder what the tree says: what is not in the tree goes, and a file that is there stays only where its bytes are the same.
 
     `root` is the entry of the tree's own directory: the target then gets its owner, mode and times. `include` names files or
     directories of the tree: only they are written, each into the target under its own name. Without `devices` no device is made,
@@ -64,10 +70,10 @@ def extract(
     full, read-only, or not there), UsageError (two of what is included have one name).
     """
     wanted = (include,) if isinstance(include, str) else tuple(include)
-    work = _Extraction(repository, progress or Progress(), sparse=sparse, devices=devices, setuid=setuid, workers=workers)
+    work = _Extraction(repository, progress or Progress(), sparse=sparse, devices=devices, setuid=setuid, exact=exact, workers=workers)
     try:
         entries = included(repository, tree_id, wanted) if wanted else work.read(tree_id)
-        return work.run(entries, os.fspath(target), None if wanted else root)
+        return work.run(entries, os.fspath(target), None if wanted else root, tree_id)
     finally:
         work.close()
 
@@ -88,11 +94,12 @@ class _Extraction:
     """One restore."""
 
     def __init__(
-        self, repository: Repository, progress: Progress, *, sparse: bool, devices: bool, setuid: bool, workers: int | None
+        self, repository: Repository, progress: Progress, *, sparse: bool, devices: bool, setuid: bool, exact: bool, workers: int | None
     ) -> None:
         self.repository = repository
         self.progress = progress
         self.sparse = sparse
+        self.exact = exact
         self.report = Report()
         self.target = Target(self.report, devices=devices, setuid=setuid)
         self.fetcher = Fetcher(repository, progress, sparse=sparse, setuid=setuid, workers=workers)
@@ -121,9 +128,11 @@ class _Extraction:
         except Damaged as error:
             self.report.fail(path, f"the rest of what is in it is lost: {error}")
 
-    def run(self, entries: Iterable[Entry], path: str, root: Node | None) -> Extracted:
+    def run(self, entries: Iterable[Entry], path: str, root: Node | None, tree_id: str) -> Extracted:
         place = self._root = self.target.open_root(path)
         self._places.add(place.fd)
+        if self.exact:
+            self.clear(place, tree_id, kept=_KEPT)
         stack = [_Frame(place, root, iter(entries), (), _names(place))]
         while stack:
             frame = stack[-1]
@@ -162,6 +171,21 @@ class _Extraction:
                     return below
         return None
 
+    def clear(self, place: Place, tree_id: str, *, kept: frozenset[str] = frozenset()) -> None:
+        """Remove what is in a directory and not in its tree. Where the tree cannot be read whole, anything may be part of it: all stays."""
+        extra = set(_names(place)) - kept
+        try:
+            for entry in read_tree(self.repository, tree_id):
+                extra.discard(unquote(entry["name"]))
+        except (Damaged, KeyError, TypeError, ValueError):
+            return  # the walk meets it again, and reports it
+        for name in sorted(extra):
+            try:
+                self.target.clear(place, name)
+            except OSError as error:
+                give_up_when_full(error, place.child(name))
+                self.report.fail(place.child(name), f"is not in the recovery point, and cannot be removed: {os.strerror(error.errno or 0)}")
+
     def _entry(self, frame: _Frame, entry: Entry) -> _Frame | None:
         """Make what is not a plain new file. Return a directory that is to be walked."""
         place = frame.place
@@ -175,6 +199,8 @@ class _Extraction:
             self.report.fail(where, f"{problem}: it is not restored")
             return None
         try:
+            if self.exact and node.name in frame.names:
+                self.target.clear_other(place, node)
             if node.type is NodeType.DIR:
                 return self._enter(frame, node)
             if node.type is NodeType.FILE:
@@ -192,6 +218,8 @@ class _Extraction:
     def _enter(self, frame: _Frame, node: Node) -> _Frame:
         place, new = self.target.folder(frame.place, node.name)
         self._places.add(place.fd)
+        if self.exact and not new and node.subtree:
+            self.clear(place, node.subtree)
         names = frozenset() if new else _names(place)
         entries: Iterable[Entry] = ()
         try:
@@ -218,20 +246,33 @@ class _Extraction:
                 self._then(lambda: self._link(first, place, node))
                 return
             self._links[node.device_id, node.inode] = (*frame.parts, node.name)
-        if node.name in frame.names and self._is_complete(place, node):
+        if node.name in frame.names and self._is_complete(place, node, entry):
             self.kept += 1
             self.progress.add(files=1, size=node.size)
         else:
             self._queue(place, entry)
 
-    def _is_complete(self, place: Place, node: Node) -> bool:
-        """Whether the file is there: it has its time only after its last byte. Owner, mode and attributes are mended."""
+    def _is_complete(self, place: Place, node: Node, entry: Entry) -> bool:
+        """Whether the file is there: it has its time only after its last byte. Owner, mode and attributes are mended.
+
+        Where the volume was in use, a time says nothing: then the bytes are read.
+        """
         found = self.target.status(place, node.name)
-        if found is None or not unix.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (node.size, node.mtime_ns):
+        if found is None or not unix.S_ISREG(found.st_mode) or found.st_size != node.size:
             return False
-        if not self.target.is_dressed(place, node, found):
+        if self.exact and (found.st_nlink > max(1, node.links) or not self._same_bytes(place, node, entry)):
+            return False
+        if found.st_mtime_ns != node.mtime_ns and not self.exact:
+            return False
+        if found.st_mtime_ns != node.mtime_ns or not self.target.is_dressed(place, node, found):
             self.target.dress_by_name(place, node)
         return True
+
+    def _same_bytes(self, place: Place, node: Node, entry: Entry) -> bool:
+        try:
+            return holds_the_same(self.repository, place, node.name, entry, self.progress)
+        except OSError:
+            return False  # it is made anew
 
     def _queue(self, place: Place, entry: Entry) -> None:
         """Have a file made: soon, together with others, since blobs are looked up together."""

@@ -79,6 +79,11 @@ class Layout:
     RETIRED = "becalm/retired/"
     PROBES = "becalm/probes/"
     FREEZES = "becalm/freezes/"
+    RESTORES = "becalm/restores/"
+    HISTORY = "becalm/history/"
+    SCHEDULE: Key = "becalm/schedule"
+    ANNOUNCED: Key = "becalm/announced"
+    DRILLS = "becalm/drills/"
 
     @staticmethod
     def key(key_id: str) -> Key:
@@ -119,6 +124,20 @@ class Layout:
         return Layout.run_result(run, name).replace(Layout.RUNS, Layout.FREEZES, 1)
 
     @staticmethod
+    def drill(drill_id: str) -> Key:
+        """The report of a drill. Raises UsageError where the id cannot stand in a key."""
+        if not _NAME.fullmatch(drill_id):
+            raise UsageError(f"{drill_id!r} cannot be a name in the bucket", hint="letters, digits, dots, dashes")
+        return f"{Layout.DRILLS}{drill_id}.json"
+
+    @staticmethod
+    def restore(name: str) -> Key:
+        """The report of a restore. Raises UsageError where a name cannot stand in a key."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be a name in the bucket", hint="letters, digits, dots, dashes")
+        return f"becalm/restores/{name}"
+
+    @staticmethod
     def pin(snapshot_id: str) -> Key:
         """The note that a recovery point must stay."""
         return f"becalm/pins/{snapshot_id}"
@@ -147,6 +166,11 @@ class Layout:
     def superseded(index_id: str) -> Key:
         """The note that an index object cannot be read, and others stand in its place."""
         return f"becalm/superseded/{index_id}"
+
+    @staticmethod
+    def history(day: str) -> Key:
+        """What the runs that ended on a day came to: `2026-11-23`."""
+        return f"becalm/history/{day}"
 
     @staticmethod
     def ledger(number: int) -> Key:

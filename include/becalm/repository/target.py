@@ -9,16 +9,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import stat as unix
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from becalm.errors import PermanentError
+from becalm.errors import PermanentError, UsageError
 from becalm.repository.format import NodeType
 from becalm.repository.node import Node, type_of
 from becalm.repository.quoting import quote, to_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from becalm.model import Finding
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,6 +113,34 @@ def give_up_when_full(error: OSError, where: str) -> None:
         raise PermanentError("the volume is read-only", where=where, hint="mount it for writing") from error
 
 
+@contextmanager
+def opened_below(path: str, inner: str) -> Iterator[str]:
+    """Give a path to a folder below another one, which is open meanwhile. No link on the way is followed. Raises: PermanentError, UsageError.
+
+    What wrote the volume may have put links there, in the hope that somebody with more rights follows them.
+    """
+    parts = [part for part in inner.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise UsageError(f"{inner!r} leads out of the volume", hint="name a folder within it")
+    fd = -1
+    try:
+        where = path
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for part in parts:
+                where = f"{where}/{part}"
+                above, fd = fd, os.open(part, _OPEN_DIR, dir_fd=fd)
+                os.close(above)
+        except OSError as error:
+            raise PermanentError(
+                f"the target cannot be opened: {os.strerror(error.errno or 0)}", where=where, hint="the folder must exist, and be no link"
+            ) from error
+        yield f"/proc/self/fd/{fd}" if parts else path
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
 def make_durable(path: str) -> None:
     """Wait until the file system that holds a folder has everything on its disk. Raises PermanentError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -171,6 +203,22 @@ class Target:
             os.unlink(name, dir_fd=place.fd)
         except FileNotFoundError:
             return
+
+    @staticmethod
+    def clear(place: Place, name: str) -> None:
+        """Remove what has the name, with all that is in it; no link is followed. Raises OSError."""
+        try:
+            os.unlink(name, dir_fd=place.fd)
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            shutil.rmtree(name, dir_fd=place.fd)
+
+    def clear_other(self, place: Place, node: Node) -> None:
+        """Remove what has the name of an entry and is of another type. Raises OSError."""
+        found = self.status(place, node.name)
+        if found is not None and type_of(found.st_mode) is not node.type:
+            self.clear(place, node.name)
 
     def create(self, place: Place, name: str) -> int:
         """Make an empty file of its own and return it open. Raises OSError."""

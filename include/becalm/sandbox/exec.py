@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 from aiohttp import WSMsgType, web
 
+from becalm.kube.carrying import LOADER, taken_out
 from becalm.sandbox.environment import StartError
 from becalm.sandbox.parameters import truth
 
@@ -25,6 +26,8 @@ async def serve(request: web.Request, around: Surroundings, command: list[str]) 
     socket = web.WebSocketResponse(protocols=_PROTOCOLS, max_msg_size=0)
     await socket.prepare(request)
     wants = {name: truth(request.query, name) for name in ("stdin", "stdout", "stderr", "tty")}
+    if tuple(command) == LOADER and wants["stdin"]:
+        command, wants["stdin"] = list(taken_out(await _input(socket))) or ["false"], False
     try:
         process = await asyncio.create_subprocess_exec(
             *around.words(command),
@@ -57,6 +60,18 @@ async def serve(request: web.Request, around: Surroundings, command: list[str]) 
         _KEPT.add(ending)
         ending.add_done_callback(_KEPT.discard)
     return socket
+
+
+async def _input(socket: web.WebSocketResponse) -> bytes:
+    """Read all input first. The paths in these words are those of the container: only as words of a command are they found and made real."""
+    found = b""
+    async for message in socket:
+        data = message.data if message.type == WSMsgType.BINARY else b""
+        if data[:1] == bytes([_STDIN]):
+            found += data[1:]
+        elif data[:2] == bytes([_CLOSE, _STDIN]):
+            break
+    return found
 
 
 _KEPT: set[asyncio.Task[None]] = set()

@@ -83,6 +83,14 @@ class ObjectStore(Protocol):
 
 
 @runtime_checkable
+class Folders(Protocol):
+    """A store that tells its first segments without going through all that is below them."""
+
+    def folders(self) -> Iterator[str]:
+        """Yield the first segment of every key that has more than one, in order, once each. Raises what `list` raises."""
+
+
+@runtime_checkable
 class LockBreaker(Protocol):
     """A store that can be asked whether its object lock holds."""
 

@@ -108,6 +108,14 @@ class DirectoryStore:
             return iter(())
         return self._walk(folder + slash, prefix)
 
+    def folders(self) -> Iterator[str]:
+        """Read the folder itself."""
+        if not self._base.is_dir():
+            raise self._base_missing()
+        with self._failures(""):
+            found = sorted(entry.name for entry in os.scandir(self._base) if entry.is_dir(follow_symlinks=False))
+        return iter(name for name in found if not name.startswith(RESERVED))
+
     def delete(self, key: Key, *, if_match: ETag | None = None) -> None:
         """Remove a file. A full disk is no obstacle."""
         path = self._path(key)

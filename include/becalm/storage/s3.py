@@ -159,6 +159,22 @@ class S3Store:
                 raise StoreUnavailable("the server cut a list short without saying how to go on", where=self._place(prefix))
             token = following
 
+    def folders(self) -> Iterator[str]:
+        """Ask the server to gather the keys by their first segments."""
+        token: dict[str, str] = {"Delimiter": "/"}
+        while True:
+            page = self._page("", token)
+            for entry in page.get("CommonPrefixes") or ():
+                name = str(entry["Prefix"]).removeprefix(self._prefix).rstrip("/")
+                if not problem(name):
+                    yield name
+            following = page.get("NextContinuationToken") or ""
+            if not page.get("IsTruncated"):
+                return
+            if not following or following == token.get("ContinuationToken"):
+                raise StoreUnavailable("the server cut a list short without saying how to go on", where=self._place(""))
+            token = {"Delimiter": "/", "ContinuationToken": following}
+
     def delete(self, key: Key, *, if_match: ETag | None = None) -> None:
         """Remove an object. Where the bucket keeps versions, the version goes, so that a lock is the server's to enforce."""
         found = self._head(key)

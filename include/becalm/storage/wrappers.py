@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from becalm.errors import AccessDenied, NotFound, PreconditionFailed, StoreReadOnly, StoreUnavailable, Throttled
-from becalm.storage.base import LockBreaker
+from becalm.storage.base import Folders, LockBreaker
 from becalm.storage.keys import checked
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class Wrapper:
     def now(self) -> datetime:
         """Hand on."""
         return self._store.now()
+
+    def folders(self) -> Iterator[str]:
+        """Hand on. A store that cannot tell them is gone through."""
+        if isinstance(self._store, Folders):
+            return self._store.folders()
+        return iter(dict.fromkeys(info.key.partition("/")[0] for info in self._store.list("") if "/" in info.key))
 
     def breaks_lock(self, key: Key) -> bool:
         """Hand on. A store that cannot be asked says the same by its refusal to delete."""
@@ -277,6 +283,10 @@ class Retrying(Wrapper):
                 self._wait(failures, error, began)
             else:
                 return
+
+    def folders(self) -> Iterator[str]:
+        """Try again from the start."""
+        return iter(self._try(lambda _: list(super(Retrying, self).folders())))
 
     def delete(self, key: Key, *, if_match: ETag | None = None) -> None:
         """Try again; what is gone by then is fine."""

@@ -95,7 +95,7 @@ class Stage:
 
     def begun(self) -> Begun:
         """Begin a run: a repository is made if there is none, and the lease is held."""
-        run = run_key("shop", "a run")
+        run = run_key("shop", "a run", repository=self.store.url)
         if not any(True for _ in self.store.list("config")):
             init_repository(self.store, PASSWORD, kdf=Kdf(n=2**10, r=1, p=1))
         held = lease.take(self.store, policy="shop", run=run, seconds=600, clock=self.clock)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from becalm.catalog.points import tags_of
 from becalm.errors import BecalmError, Damaged, LeaseHeld
-from becalm.model import RecoveryPoint, run_key
+from becalm.model import RecoveryPoint
 from becalm.repository import intents, lease
 from becalm.repository.check import check_tree
 from becalm.repository.format import Layout, SnapshotDoc
@@ -25,7 +25,7 @@ from becalm.repository.writer import Writer
 from becalm.testing.fake_clock import NOON
 from becalm.testing.interleaver import Cast
 from becalm.testing.saved_points import PASSWORD
-from becalm.testing.worlds import NAMESPACE, POLICY, Broken, World, content
+from becalm.testing.worlds import NAMESPACE, POLICY, Broken, World, content, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def take(store: ObjectStore, world: World, run: str) -> Lease:
 
 def save(world: World, store: ObjectStore, run_id: str, volumes: Volumes) -> None:
     """Make a recovery point by the engine's own steps. What it holds is noted in the world."""
-    run = run_key(POLICY, run_id)
+    run = key_of(run_id)
     held = take(store, world, run)
     fence = Fence(store, run, held.epoch, world.clock)
     intents.settle(store, alive=fence.check)
@@ -108,14 +108,14 @@ def writer(run_id: str, volumes: Volumes) -> Callable[[World, ObjectStore], None
 
     def act(world: World, store: ObjectStore) -> None:
         save(world, store, run_id, volumes)
-        world.keep |= {run_key(POLICY, run_id)}
+        world.keep |= {key_of(run_id)}
 
     return act
 
 
 def careless_writer(world: World, store: ObjectStore) -> None:
     """Make a point with a look at its lease, but without an intent, and without a look at tombstones: what must be found out."""
-    run = run_key(POLICY, "again")
+    run = key_of("again")
     held = take(store, world, run)
     repository = open_repository(store, PASSWORD)
     tree = _written(repository, AGAIN)
@@ -127,7 +127,7 @@ def careless_writer(world: World, store: ObjectStore) -> None:
 
 def careless_pruner(world: World, store: ObjectStore) -> None:
     """Delete at once what nothing refers to, under the lease, without a tombstone or a look at intents: what must be found out."""
-    run = run_key(POLICY, "careless")
+    run = key_of("careless")
     take(store, world, run)
     repository = open_repository(store, PASSWORD)
     needed: set[str] = set()
@@ -146,8 +146,8 @@ def an_old_repository(world: World) -> None:
         world.expect(run_id, volumes)
         save(world, world.store, run_id, volumes)
         world.clock.advance(1)
-    world.keep = frozenset({run_key(POLICY, "stays")})
-    gone = next(point.id for point in world.visible() if point.run == run_key(POLICY, "goes"))
+    world.keep = frozenset({key_of("stays")})
+    gone = next(point.id for point in world.visible() if point.run == key_of("goes"))
     world.store.delete(Layout.snapshot(gone))
     for run_id, volumes in (("again", AGAIN), ("beside", BESIDE)):
         world.expect(run_id, volumes)
@@ -182,7 +182,7 @@ def pruner(run_id: str, *, times: int = 1, asks: bool = True) -> Callable[[World
 
     def act(world: World, store: ObjectStore) -> None:
         for number in range(times):
-            run = run_key(POLICY, f"{run_id} {number}")
+            run = key_of(f"{run_id} {number}")
             held = take(store, world, run)
             alive = Fence(store, run, held.epoch, world.clock).check if asks else _believes
             prune(open_repository(store, PASSWORD), who=run, alive=alive, rules=RULES)
@@ -211,7 +211,7 @@ def and_the_next_run_is_good(world: World) -> None:
         else:
             break
     nothing_dangles(world)
-    if not any(point.run == run_key(POLICY, run_id) for point in world.visible()):
+    if not any(point.run == key_of(run_id) for point in world.visible()):
         raise Broken("the next run left no point")
 
 

@@ -86,6 +86,8 @@ class FakeCluster:
     faults: list[Fault] = field(default_factory=list)
     run_command: Executor = run_nothing
     log_lines: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    """What the account may not do: verb and plural. With anything in here it may not do everything."""
     _history: dict[Table, dict[Key, list[tuple[int, Manifest | None]]]] = field(default_factory=dict)
     _reactions: list[tuple[str, Callable[[Manifest], None]]] = field(default_factory=list)
     _revision: int = 1000
@@ -192,6 +194,8 @@ class FakeCluster:
     def apply(self, kind: Kind, manifest: Manifest, *, verb: Verb, subresource: str = "", dry_run: bool = False) -> Manifest:
         """Write one object."""
         manifest = deepcopy(manifest)
+        if kind.group == "authorization.k8s.io":
+            return self._review(manifest)
         metadata = manifest["metadata"]
         if "name" not in metadata and verb is Verb.CREATE:
             metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
@@ -307,6 +311,13 @@ class FakeCluster:
         if met and not met.in_the_middle:
             raise met.error
         return met.error if met else None
+
+    def _review(self, manifest: Manifest) -> Manifest:
+        """Say whether the account may do what a review asks. It is a question, and changes nothing."""
+        asked = manifest["spec"]["resourceAttributes"]
+        self._enter(Call(verb="review", kind=asked["resource"], namespace=asked["namespace"]))
+        refused = (asked["verb"], asked["resource"]) in self.denied or (asked["resource"] == "*" and bool(self.denied))
+        return manifest | {"status": {"allowed": not refused}}
 
     def _kind_of(self, manifest: Manifest) -> Kind:
         for kind in self.kinds:

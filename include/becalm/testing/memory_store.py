@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+URL = "memory://store"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
@@ -35,7 +37,7 @@ class MemoryStore:
         self,
         *,
         clock: Clock | None = None,
-        url: str = "memory://store",
+        url: str = URL,
         object_lock: bool = True,
         capacity_bytes: int | None = None,
         page_size: int = 1000,

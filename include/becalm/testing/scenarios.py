@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from becalm.actions import prune, repair, run
 from becalm.catalog.pins import pin
 from becalm.errors import BecalmError, LeaseHeld, WrongPassword
-from becalm.model import MoverResult, VolumeRef, run_key
+from becalm.model import MoverResult, VolumeRef
 from becalm.repository import keys, lease
 from becalm.repository.backup import back_up_directory
 from becalm.repository.format import Layout
@@ -23,7 +23,7 @@ from becalm.repository.writer import Writer
 from becalm.testing.builders import a_policy
 from becalm.testing.enumerator import GRACE_SECONDS, LONG_SECONDS, Scenario
 from becalm.testing.saved_points import CHEAP, PASSWORD
-from becalm.testing.worlds import NAMESPACE, POLICY, Broken, World, begin, commit_results, move
+from becalm.testing.worlds import NAMESPACE, POLICY, Broken, World, begin, commit_results, key_of, move
 
 if TYPE_CHECKING:
     from becalm.actions.handover import Begun
@@ -44,7 +44,7 @@ SECOND, THIRD = "the second password", "the third password"
 
 def key(run_id: str) -> frozenset[str]:
     """Return the run's key, as scenarios name what must be there."""
-    return frozenset({run_key(POLICY, run_id)})
+    return frozenset({key_of(run_id)})
 
 
 def _only_init(world: World, store: ObjectStore) -> None:

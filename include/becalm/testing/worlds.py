@@ -26,7 +26,7 @@ from becalm.repository.writer import Writer
 from becalm.testing.builders import a_policy
 from becalm.testing.fake_clock import NOON, FakeClock
 from becalm.testing.fake_cluster import FakeCluster
-from becalm.testing.memory_store import MemoryStore
+from becalm.testing.memory_store import URL, MemoryStore
 from becalm.testing.objects import a_namespace
 from becalm.testing.saved_points import CHEAP, PASSWORD
 
@@ -47,6 +47,11 @@ Volumes: TypeAlias = "Mapping[str, Files]"
 
 NAMESPACE = "shop"
 POLICY = "shop"
+
+
+def key_of(run_id: str) -> str:
+    """Return the key of a run into the world's one bucket."""
+    return run_key(POLICY, run_id, repository=URL)
 
 
 class Broken(AssertionError):  # noqa: N818  named after what happened, as errors.py does
@@ -104,7 +109,7 @@ class World:
 
     def expect(self, run_id: str, volumes: Volumes) -> str:
         """Note what the point of a run holds. Return the run's key."""
-        key = run_key(POLICY, run_id)
+        key = key_of(run_id)
         self.contents[key] = volumes
         return key
 
@@ -124,7 +129,7 @@ class World:
     def kept(self, run_id: str, volumes: Volumes) -> None:
         """Make a point that must stay for ever."""
         self.protect(run_id, volumes)
-        self.keep |= {run_key(POLICY, run_id)}
+        self.keep |= {key_of(run_id)}
 
     def reclaim(self, store: ObjectStore | None = None, *, repack_below: float | None = None) -> Pruning:
         """Forget and reclaim as `becalm prune` does, whatever share of the bytes goes."""
