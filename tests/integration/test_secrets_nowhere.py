@@ -254,8 +254,7 @@ def run(airflow: Airflow, dag: str) -> str:
 def started(airflow: Airflow, dag: str) -> str:
     """Trigger a DAG; return where its run is."""
     until(lambda: airflow.ask(f"/api/v2/dags/{dag}")["timetable_summary"], 300)
-    path = f"/api/v2/dags/{dag}/dagRuns"
-    return f"{path}/{airflow.ask(path, {'logical_date': None})['dag_run_id']}"
+    return f"/api/v2/dags/{dag}/dagRuns/{airflow.trigger(dag)}"
 
 
 def ended(airflow: Airflow, run: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from becalm.errors import ClusterUnavailable, MoverFailed
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 START_SECONDS = 120.0
+_ATTEMPTS, _BROKEN, _IS_THERE = 6, 500, 409
 USER = "admin"
 LOCAL_SETTINGS = "import sys\n\nfrom becalm.airflow.warm import warm\n\nwarm(sys.argv)\n"
 """What Airflow imports at the start of each of its processes; deploy/airflow_local_settings.py says the same of an Airflow in production."""
@@ -181,7 +183,7 @@ class Conductor:
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Ask the REST API; return the JSON answer. Raises MoverFailed with the answer's text for any refusal."""
-        for attempt in (1, 2):
+        for attempt in range(1, _ATTEMPTS + 1):
             asked = urllib.request.Request(f"{self.url}{path}", method=method, data=None if body is None else json.dumps(body).encode())
             asked.add_header("Content-Type", "application/json")
             asked.add_header("Authorization", f"Bearer {self._login()}")
@@ -192,6 +194,9 @@ class Conductor:
             except urllib.error.HTTPError as error:
                 if error.code == 401 and attempt == 1:
                     self._token = ""
+                    continue
+                if error.code >= _BROKEN and attempt < _ATTEMPTS:
+                    time.sleep(1)  # SQLite knows one writer at a time, and Airflow gives up after five seconds
                     continue
                 raise MoverFailed(f"Airflow answers {error.code}: {error.read()[:500].decode(errors='replace')}", where=path) from error
             except OSError as error:
@@ -229,10 +234,15 @@ class Conductor:
         raise ClusterUnavailable(f"the DAG {dag_id} did not appear within {seconds:.0f} s", where=str(self.dags), hint=str(errors)[:1500])
 
     def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
-        """Start a run by hand; return its id."""
-        return str(
-            self.request("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})["dag_run_id"]
-        )
+        """Start a run by hand; return its id. The id is our own, so that asking twice starts one."""
+        run_id = f"by_hand__{uuid4()}"
+        asked = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        try:
+            self.request("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", asked)
+        except MoverFailed as refused:
+            if f"answers {_IS_THERE}:" not in str(refused):
+                raise
+        return run_id
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run as the API tells them."""
