@@ -64,7 +64,8 @@ format: .venv/test.stamp
 	.venv/bin/ruff check --fix .
 
 e2e: tools
-	$(RUN) -m pytest -q -x --durations=10 tests/e2e tests/contract tests/integration
+	$(RUN) -m pytest -q -x --durations=10 tests/e2e
+	$(RUN) -m pytest -q -x --durations=10 -m "cluster or s3" tests/contract tests/integration
 
 prove: tools
 	$(RUN) -m tests.prove.run

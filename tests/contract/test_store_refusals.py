@@ -40,7 +40,7 @@ ACTS = {
 every_act = pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())
 
 
-@pytest.fixture(params=["real", pytest.param("moto")])
+@pytest.fixture(params=[pytest.param("real", marks=pytest.mark.s3), "moto"])
 def server(request: pytest.FixtureRequest) -> Server:
     """The real server and, in what it is faithful in, moto."""
     return request.getfixturevalue("s3_server" if request.param == "real" else "moto_server")
