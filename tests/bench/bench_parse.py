@@ -1,9 +1,11 @@
-"""How long policies take to become DAGs, beyond Airflow's own import: one policy (budget 0.3 s), and a folder of many.
+"""How long policies take to become DAGs, beyond Airflow's own import: one policy (budget 0.3 s), and a folder of many (500: 7 s).
+
+A folder is measured as Airflow parses it: its DAGs are made, and then written out for its database.
 
     python tests/bench/bench_parse.py --policies 500
 
 Each measurement is a fresh process; the best of `--repeat` counts, for the machine may be busy. Prints a table, and one
-JSON document as the last line. Exits with 1 where one policy is beyond its budget.
+JSON document as the last line. Exits with 1 beyond a budget.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 
 DAGS = Path(__file__).parents[2] / "dags" / "becalm_policies.py"
 BUDGET_SECONDS = 0.3
+FOLDER, FOLDER_BUDGET_SECONDS = 500, 7.0
 
 POLICY = """\
 apiVersion: becalm.dev/v1
@@ -39,9 +42,12 @@ import sys, time
 import airflow.sdk, airflow.dag_processing.processor, airflow.models.serialized_dag
 started = time.perf_counter()
 import runpy
-found = runpy.run_path(sys.argv[1])
+found = {name: dag for name, dag in runpy.run_path(sys.argv[1]).items() if name.startswith("becalm_policy_")}
+if len(sys.argv) > 2:
+    from airflow.serialization.serialized_objects import DagSerialization
+    stored = [DagSerialization.to_dict(dag) for dag in found.values()]
 spent = time.perf_counter() - started
-print(spent, sum(1 for name in found if name.startswith("becalm_policy_")))
+print(spent, len(found))
 """
 
 
@@ -50,7 +56,8 @@ def measure(folder: Path, *, home: str, only: str = "") -> tuple[float, int]:
     environment = {**os.environ, "AIRFLOW_HOME": home, "BECALM_POLICIES": str(folder), "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
     if only:
         environment["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = only
-    done = subprocess.run([sys.executable, "-c", MEASURE, str(DAGS)], capture_output=True, text=True, env=environment, check=True)
+    command = [sys.executable, "-c", MEASURE, str(DAGS), *([] if only else ["stored"])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     seconds, count = done.stdout.splitlines()[-1].split()
     return float(seconds), int(count)
 
@@ -79,8 +86,9 @@ def main() -> int:
     rows = compare(policies=given.policies, repeat=given.repeat)
     for row in rows:
         print(f"{row['policies']:>6} policies, {row['what']}: {row['dags']} DAGs in {row['seconds']:.3f} s")
-    print(json.dumps({"bench": "parse", "budget_seconds": BUDGET_SECONDS, "rows": rows}))
-    return 0 if float(str(rows[0]["seconds"])) <= BUDGET_SECONDS else 1
+    print(json.dumps({"bench": "parse", "budget_seconds": BUDGET_SECONDS, "folder_budget_seconds": FOLDER_BUDGET_SECONDS, "rows": rows}))
+    single, folder, starting = (float(str(row["seconds"])) for row in rows)
+    return 0 if max(single, starting) <= BUDGET_SECONDS and (given.policies > FOLDER or folder <= FOLDER_BUDGET_SECONDS) else 1
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ class Captured:
             list(pool.map(self.world.create, everything))
             eventually(self._is_served, "the custom kinds are served", seconds=120)
             customs = [sorts.custom(self.group, number) for number in range(sorts.CUSTOM)]
-            list(pool.map(lambda one: self.world.create(self._placed(one), self.name), [*sorts.within(self.name), *customs]))
+            inside = [self._placed(one) for one in (*sorts.within(self.name), *customs)]
+            for pods in (False, True):  # a pod that was made before its LimitRange differs from one that comes after it
+                list(pool.map(lambda one: self.world.create(one, self.name), [one for one in inside if (one["kind"] == "Pod") == pods]))
         owner = self.get("v1/ConfigMap", "settings", self.name)
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "settings", "uid": owner["metadata"]["uid"]}
         self.world.create(sorts.an_object("v1", "ConfigMap", "owned", metadata={"ownerReferences": [reference]}, data={}), self.name)

@@ -87,18 +87,26 @@ def policy_dag(
         start_date=created,
         catchup=False,
         max_active_runs=1,
-        params=form.params(),
         deadline=_deadlines(policy),
         tags=["becalm", "policy", policy.spec.environment.value],
     ) as dag:
         _graph(dag, {"policy_name": policy.name, "policy_digest": policy.digest, "policy_file": str(file)}, operators)
-    return dag
+    return _with_form(dag)
 
 
 def orphan_dag(name: str, *, file: Path) -> DAG:
     """Return the DAG of a policy whose file is gone, for a task of a run that began with it: to thaw, to finish, to say so."""
-    with DAG(dag_id(name), schedule=None, catchup=False, max_active_runs=1, params=form.params(), tags=["becalm", "policy"]) as dag:
+    with DAG(dag_id(name), schedule=None, catchup=False, max_active_runs=1, tags=["becalm", "policy"]) as dag:
         _graph(dag, {"policy_name": name, "policy_digest": "", "policy_file": str(file)}, OPERATORS)
+    return _with_form(dag)
+
+
+def _with_form(dag: DAG) -> DAG:
+    """Give a DAG its form, once its tasks stand: each task made after it would hold a copy, and Airflow would check every copy at each parse.
+
+    A task finds what was said all the same: a run's parameters begin with those of its DAG.
+    """
+    dag.params.update(form.params())
     return dag
 
 

@@ -114,7 +114,6 @@ def drill_dag(policy: ProtectionPolicy | None, *, names: Sequence[str], folder: 
         schedule=timetable,
         catchup=False,
         max_active_runs=1 if name else 4,
-        params=params(name, names),
         tags=["becalm", "drill"],
     ) as dag:
         tasks: list[Any] = [
@@ -122,6 +121,7 @@ def drill_dag(policy: ProtectionPolicy | None, *, names: Sequence[str], folder: 
         ]
         begin, restore, check, finish = tasks
         begin.as_setup() >> restore >> check >> finish.as_teardown(setups=begin, on_failure_fail_dagrun=True)
+    dag.params.update(params(name, names))  # last, so that no task holds a copy: Airflow would check every one at each parse
     return dag
 
 

@@ -20,8 +20,8 @@ START_SECONDS = 900
 """How long a pod may wait for its volume, its node and its image. Storage that copies a snapshot is slow."""
 LOOK_SECONDS = 1
 """How often the triggerer asks for the pod: one small request each time. The provider asks every five seconds while a pod starts."""
-LOG_SECONDS = 60
-"""How often the log is fetched while the pod runs. Each time costs a worker a few seconds."""
+LOG_SECONDS = 5
+"""How often the log is fetched while the pod runs: by the triggerer, so that no worker wakes for it. A mover writes a line every two seconds."""
 
 
 class MoverPod(KubernetesPodOperator):

@@ -11,10 +11,11 @@ import typer
 
 from becalm.cli.limits import limits_for
 from becalm.errors import PolicyError, exit_code
-from becalm.policy import environments, load
+from becalm.policy import claims, environments, load
 from becalm.policy.select import explain
 
 if TYPE_CHECKING:
+    from becalm.policy.claims import StatelessClaim
     from becalm.policy.spec import ProtectionPolicy
 
 app = typer.Typer(help="Look at policy files without doing what they say.", no_args_is_help=True)
@@ -51,17 +52,19 @@ def sample() -> None:
     sys.stdout.write(load.sample())
 
 
-def _read(paths: list[Path]) -> dict[Path, ProtectionPolicy | PolicyError]:
+def _read(paths: list[Path]) -> dict[Path, ProtectionPolicy | StatelessClaim | PolicyError]:
     """Read files and folders together, so that a name used twice among them is noticed, and hold each against its environment's limits."""
-    broken: dict[Path, ProtectionPolicy | PolicyError] = {}
+    broken: dict[Path, ProtectionPolicy | StatelessClaim | PolicyError] = {}
     files: list[Path] = []
     for path in paths:
         try:
-            files += list(load.load_folder(path)) if path.is_dir() else [path]
+            files += [*load.load_folder(path), *claims.load_folder(path)] if path.is_dir() else [path]
         except PolicyError as error:
             broken[path] = error
-    found = load.load_files(list(dict.fromkeys(files)))
-    return {**{file: _within_limits(file, answer) for file, answer in found.items()}, **broken}
+    files = list(dict.fromkeys(files))
+    claimed = [file for file in files if claims.says_claim(file)]
+    found = load.load_files([file for file in files if file not in claimed])
+    return {**{file: _within_limits(file, answer) for file, answer in found.items()}, **claims.load_files(claimed), **broken}
 
 
 def _within_limits(file: Path, answer: ProtectionPolicy | PolicyError) -> ProtectionPolicy | PolicyError:
@@ -76,25 +79,30 @@ def _within_limits(file: Path, answer: ProtectionPolicy | PolicyError) -> Protec
     return PolicyError("the policy does not keep to the limits of its environment", where=str(file), findings=found) if found else answer
 
 
-def _say(file: Path, answer: ProtectionPolicy | PolicyError, *, explained: bool) -> None:
+def _say(file: Path, answer: ProtectionPolicy | StatelessClaim | PolicyError, *, explained: bool) -> None:
     if isinstance(answer, PolicyError):
         count = len(answer.findings)
         typer.echo(f"{_name(file)}: {count} finding{'' if count == 1 else 's'}")
         for finding in answer.findings:
             typer.echo(f"  {finding}")
         return
+    if isinstance(answer, claims.StatelessClaim):
+        typer.echo(f"{_name(file)}: ok, claim {answer.name}: no policy, `becalm claims` audits it")
+        return
     typer.echo(f"{_name(file)}: ok, policy {answer.name}")
     for sentence in explain(answer) if explained else ():
         typer.echo(f"  {sentence}")
 
 
-def _document(file: Path, answer: ProtectionPolicy | PolicyError) -> dict[str, Any]:
+def _document(file: Path, answer: ProtectionPolicy | StatelessClaim | PolicyError) -> dict[str, Any]:
     if isinstance(answer, PolicyError):
         return {
             "file": _name(file),
             "ok": False,
             "findings": [{"path": finding.path, "problem": finding.problem, "remedy": finding.remedy} for finding in answer.findings],
         }
+    if isinstance(answer, claims.StatelessClaim):
+        return {"file": _name(file), "ok": True, "claim": answer.name, "findings": []}
     return {"file": _name(file), "ok": True, "policy": answer.name, "digest": answer.digest, "findings": []}
 
 

@@ -43,12 +43,17 @@ _VERBS = {
     "restores": _Verb("restores", "restores"),
     "confirm": _Verb("restores", "confirm"),
     "diff": _Verb("diff", "diff"),
+    "drift": _Verb("drift", "drift"),
     "rebuild": _Verb("rebuild", "rebuild"),
     "drill": _Verb("drill", "drill"),
     "drills": _Verb("drill", "drills"),
     "verify": _Verb("verify", "verify"),
     "repair": _Verb("repair", "repair"),
+    "coverage": _Verb("coverage", "report"),
+    "claims": _Verb("claims", "app", "Claims that something needs no backup: audit (also without the word), confirm."),
+    "assess": _Verb("assess", "look"),
     "policy": _Verb("policy", "app", "Check policy files, print their schema and a sample."),
+    "airflow": _Verb("airflow", "app", "Airflow, as Becalm needs it: setup."),
     "key": _Verb("key", "app", "The passwords of a repository: list, add, remove, rotate."),
 }
 

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from becalm.errors import PolicyError, PolicyFinding
 from becalm.policy import document, findings
+from becalm.policy.claims import says_claim
 from becalm.policy.problems import quoted
+from becalm.policy.reading import file_bytes
 from becalm.policy.sample import SAMPLE
 from becalm.policy.spec import ProtectionPolicy
 
@@ -25,6 +27,7 @@ NOT_YET: tuple[tuple[str, ...], ...] = (
 )
 """What a policy can say and this version does not carry out. A policy is never half followed in silence."""
 
+REFUSED = "the policy cannot be followed"
 SUFFIXES = (".yaml", ".yml")
 NO_POLICIES = frozenset({"environments.yaml"})
 """Files beside policies that say something else (`environments`)."""
@@ -52,24 +55,13 @@ def load(text: str | bytes, *, source: str) -> ProtectionPolicy:
 
 def load_file(path: Path) -> ProtectionPolicy:
     """Read one policy from a file. Raises PolicyError, also for a file that cannot be read."""
-    try:
-        if not path.is_file():
-            problem = "this is not a regular file" if path.exists() else "there is no such file"
-            raise _refused(str(path), [PolicyFinding(path="file", problem=problem, remedy="name a file with one policy")])
-        with path.open("rb") as file:
-            text = file.read(document.LARGEST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name cannot be used"
-        raise _refused(
-            str(path), [PolicyFinding(path="file", problem=f"the file cannot be read: {reason}", remedy="look at its name and rights")]
-        ) from error
-    return load(text, source=str(path))
+    return load(file_bytes(path, what="policy", error=REFUSED), source=str(path))
 
 
 def load_folder(path: Path) -> dict[Path, ProtectionPolicy | PolicyError]:
     """Read every policy of a folder, by file. A bad file is a value, and harms no other. Raises PolicyError where the folder cannot be read.
 
-    Files whose name begins with a dot are passed over. Two files with the same policy name are both bad.
+    Files whose name begins with a dot are passed over, and so are claims (`claims`). Two files with the same policy name are both bad.
     """
     try:
         files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and _may_be_policy(file.name))
@@ -77,7 +69,8 @@ def load_folder(path: Path) -> dict[Path, ProtectionPolicy | PolicyError]:
         reason = getattr(error, "strerror", None) or "its name cannot be used"
         finding = PolicyFinding(path="file", problem=f"the folder cannot be read: {reason}", remedy="name the folder with the policies")
         raise _refused(str(path), [finding]) from error
-    return load_files(files)
+    found = load_files(files)
+    return {file: answer for file, answer in found.items() if not (isinstance(answer, PolicyError) and says_claim(file))}
 
 
 def _may_be_policy(name: str) -> bool:
@@ -106,7 +99,7 @@ def sample() -> str:
 
 
 def _refused(source: str, found: list[PolicyFinding]) -> PolicyError:
-    return PolicyError("the policy cannot be followed", where=source, findings=findings.readable(found))
+    return PolicyError(REFUSED, where=source, findings=findings.readable(found))
 
 
 def _other_kind(read: document.Document) -> list[PolicyFinding]:
