@@ -6,7 +6,9 @@ where it can be measured, on a cluster by itself.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +32,27 @@ def test_without_a_thaw_the_switch_thaws(tmp_path: Path) -> None:
         late = scene.disarm(thaw=("/bin/false",))
 
         assert (late.met, late.confirmed) == (Met.FIRED, True)
+
+    side_by_side(scenes(tmp_path), play)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small memory")
+def test_a_full_memory_leaves_nobody_frozen(tmp_path: Path) -> None:
+    """The application, or what a freeze says, has filled the memory in which the switch keeps its marks: it fires all the same."""
+
+    def play(scene: Scene) -> None:
+        memory = scene.box.folder / "tmp"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "becalm-test", memory], check=True)
+        try:
+            full = f"/bin/head -c 1000000 /dev/zero; /bin/head -c 1000000 /dev/zero >'{memory}/application'"
+            answer = scene.armed(seconds=TIME, freeze=scene.box.freeze(after=full))
+            assert answer.state in {Armed.FROZEN, Armed.LATE}
+            wait_for(lambda: not scene.box.frozen_now())
+            late = scene.disarm()
+
+            assert (late.met, late.confirmed) == (Met.FIRED, True)
+        finally:
+            subprocess.run(["umount", "--lazy", memory], check=True)
 
     side_by_side(scenes(tmp_path), play)
 

@@ -21,6 +21,9 @@ ended first, and thawed again once it is over. A freeze that finds the watch end
 writes `disarmed` first, then thaws, whatever it met. The marks settle each race: who writes `end` first decides what is
 told, and both thaw. A thaw that answers 75 has thawed, and says that the application had not held still until then.
 
+Memory may be full, by the application or by what a freeze says: then `end` is there and empty, which counts as `fired`, and what
+fires thaws even where no `end` can be made.
+
 A container whose first process does not collect orphans keeps one finished entry in its process table for each freeze.
 """
 
@@ -47,8 +50,8 @@ S=$1 mode=$2 c=$3 r=$4 n=$5 s=$6 bases=$7 D=
 shift 7
 IFS=:
 at() { if [ "$1" = TMPDIR ]; then b=${TMPDIR:-/tmp}; else b=$1; fi; }
-claim() { ( set -C; echo "$2" >"$1/end" ) 2>/dev/null; }
 note() { echo "$3" >"$1/$2"; } 2>/dev/null
+claim() { ( set -C; : >"$1/end" ) 2>/dev/null || return 1; note "$1" end "$2"; return 0; }
 born() { x=$(cat "/proc/$1/stat" 2>/dev/null) && x=${x##*") "} && case $x in [ZX]*) false ;; *) ( IFS=" "; set -- $x; shift 19; echo "$1" ) ;; esac; }
 lives() { read -r p x <"$D/watcher" && [ -n "$x" ] && [ "$(born "$p")" = "$x" ]; } 2>/dev/null
 undone() { [ "$1" -eq 0 ] || [ "$1" -eq 75 ]; }
@@ -85,6 +88,7 @@ arm)
   wait $!; f=$?
   note "$D" freeze "$f"
   cat "$D/out" >&2
+  rm -f "$D/out"
   if [ $f -ne 0 ] && claim "$D" disarmed; then thaw "$@"; echo "becalm-switch failed $f $?"; exit 4; fi
   if [ -e "$D/end" ] || [ ! -d "$D" ]; then others touch_it; thaw "$@"; echo "becalm-switch late $f $?"; exit 5; fi
   echo "becalm-switch frozen" ;;
@@ -100,7 +104,7 @@ watch)
   wait $timer
   kill $poll
   was=
-  if claim "$D" fired; then
+  if claim "$D" fired || { [ -d "$D" ] && [ ! -e "$D/end" ]; }; then
     over "$D" || { was=1; hit TERM; }
     others touch_it
     insist "$@"; note "$D" thaw $?
