@@ -27,8 +27,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.bench import engine_data as data
-from tests.bench.bench_mover import drop, variables
-from tests.bench.engine_tools import MoverFailedError, Place, judge, programs, tool, versions
+from tests.bench.engine_tools import MoverFailedError, Place, drop, judge, programs, tool, variables, versions
 from tests.bench.engine_watch import CommandFailedError, Measured
 
 if TYPE_CHECKING:

@@ -285,3 +285,17 @@ def tool(name: str, found: Mapping[str, str], place: Place) -> Tool:
             return Kopia(found[name], place)
         case _:
             return Rustic(found[name], place)
+
+
+def drop(client: Any, bucket: str) -> None:
+    """Remove a bucket with all that is in it."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+        if keys:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+    client.delete_bucket(Bucket=bucket)
+
+
+def variables() -> dict[str, str]:
+    """Return how the S3 server is reached, as the environment says it."""
+    return {name: os.environ[name] for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}

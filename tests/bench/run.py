@@ -1,6 +1,6 @@
 """Run the measurements, print their tables, and write docs/BENCHMARKS.md: `make bench`.
 
-    python -m tests.bench.run [--only parse,mover,tree,file,memory,objects,latency,freeze,volumes] [--quick] [--rounds 5] [--work /var/tmp]
+    python -m tests.bench.run [--only parse,tree,file,memory,objects,latency,freeze,volumes] [--quick] [--rounds 5] [--work /var/tmp]
 
 Each line is a ratio within one run: another program's seconds over ours, or what is allowed over what was measured. One and more
 is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. The document holds each part
@@ -23,7 +23,6 @@ from tests.bench import (
     bench_freeze,
     bench_latency,
     bench_memory,
-    bench_mover,
     bench_objects,
     bench_parse,
     bench_restore,
@@ -36,8 +35,8 @@ from tests.bench.stand import absent, stand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 MEMORY_MEBIBYTES = 512
-SIZE_MEBIBYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,41 +60,6 @@ def parse(part: Part, how: How) -> None:
     for row, allowed in zip(rows[1:], (bench_parse.FOLDER_BUDGET_SECONDS, bench_parse.BUDGET_SECONDS), strict=True):
         what, note = f"{row['policies']} policies: {row['what']}", f"{row['dags']} DAGs"
         part.rows.append(_budget(what, float(str(row["seconds"])), allowed, note=note))
-
-
-def mover(part: Part, how: How) -> None:
-    """The mover beside restic, on the same files and the same bucket server."""
-    restic, missing = bench_mover.find_restic(), [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]
-    if restic is None or missing:
-        reason = f"{', '.join(missing)} not set" if missing else "there is no restic: set RESTIC, or install it"
-        part.rows.append(Row(what="the mover beside restic", note=f"not measured: {reason}"))
-        return
-    found = bench_mover.compare(size=128 if how.quick else SIZE_MEBIBYTES, rounds=1 if how.quick else 3, restic=restic)
-    size = f"{found['size_mebibytes']} MiB in {found['files']} files"
-    for what, told in (("backup", "back up"), ("unchanged", "back up again, unchanged"), ("restore", "restore")):
-        one = found[what]
-        part.rows.append(
-            Row(
-                what=f"{told} {size}",
-                measured=f"{one['becalm']['seconds']:.1f} s, {one['becalm']['cpu']:.1f} s of processor",
-                beside=f"restic: {one['restic']['seconds']:.1f} s, {one['restic']['cpu']:.1f} s of processor",
-                ratio=one["ratio"],
-                note=f"rounds: {', '.join(map(str, one['ratios']))}",
-                demanded=what == "backup",
-            )
-        )
-    most = max(found[what]["becalm"]["memory"] for what in ("backup", "unchanged", "restore"))
-    restics = max(found[what]["restic"]["memory"] for what in ("backup", "unchanged", "restore"))
-    allowed = f"allowed: {MEMORY_MEBIBYTES} MiB"
-    part.rows.append(
-        Row(
-            what="the mover's memory at most",
-            measured=f"{most:.0f} MiB",
-            beside=allowed,
-            ratio=round(MEMORY_MEBIBYTES / most, 2),
-            note=f"restic: {restics:.0f} MiB",
-        )
-    )
 
 
 def latency(part: Part, how: How) -> None:
@@ -275,7 +239,6 @@ def restore(part: Part, how: How) -> None:
 
 PARTS: dict[str, tuple[str, Callable[[Part, How], None]]] = {
     "parse": ("Policies become DAGs", parse),
-    "mover": ("A mover beside restic", mover),
     "tree": ("The engine: a tree of files", tree),
     "file": ("The engine: one large file", file),
     "memory": ("The engine: a very large repository", memory),
