@@ -2,13 +2,15 @@
 
     python -m tests.prove.run [--only crashes,interleavings,mutations,kills,freezes] [--quick] [--processes 2]
 
-It uses every processor and takes up to half an hour; then the kill matrix takes as long again, where there is a cluster that may be killed (`matrix.py`). Only a whole run, neither `--only` nor `--quick`, writes docs/PROOF.md. The exit
-code is 1 where something did not hold, or a count was not reached. What fails is printed so that it can be repeated.
+It uses every processor and takes up to half an hour; then the kill matrix takes as long again, where there is a cluster that may be killed
+(`matrix.py`). What each kind came to is kept in docs/proof/, and docs/PROOF.md is written from what is there; `--quick` writes nothing. The
+exit code is 1 where something did not hold, or a count was not reached. What fails is printed so that it can be repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -16,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from multiprocessing import get_context
@@ -33,6 +35,8 @@ from tests.prove import kills, matrix, matrix_kills
 from tests.prove.matrix_scene import TIMEOUT_SECONDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "PROOF.md"
+KEPT = PAGE.parent / "proof"
+"""What each kind came to when it was tried last: KIND.json."""
 PARTS = 6
 """A scenario's crashes are shared out among so many jobs."""
 PAIRS = 12
@@ -62,6 +66,7 @@ class Count:
     seconds: float = 0.0
     """Of all processes together."""
     note: str = ""
+    date: str = ""
 
     def add(self, other: Count) -> None:
         """Take in the count of another job."""
@@ -237,11 +242,25 @@ BAD = {
 }
 
 
-def page(counts: dict[str, Count], *, seconds: float, processes: int) -> str:
-    """Write the document."""
+def keep(counts: dict[str, Count]) -> None:
+    """Keep what was tried, in place of what was tried before."""
+    KEPT.mkdir(exist_ok=True)
+    for kind, count in counts.items():
+        count.date = f"{datetime.now(UTC):%Y-%m-%d}"
+        (KEPT / f"{kind}.json").write_text(json.dumps(asdict(count), indent=1) + "\n")
+
+
+def kept() -> dict[str, Count]:
+    """Return what each kind came to, as far as it was ever tried."""
+    files = {kind: KEPT / f"{kind}.json" for kind in KINDS}
+    return {kind: Count(**json.loads(file.read_text())) for kind, file in files.items() if file.exists()}
+
+
+def page(counts: dict[str, Count]) -> str:
+    """Return the document."""
     table = [
         f"| {TOLD[kind]} | {count.tried:,} | {WANTED[kind]:,} | {len(count.bad)} ({BAD[kind]}) | "
-        f"{count.note or ', '.join(f'{number:,} {what}' for what, number in count.said.items())} |"
+        f"{count.note or ', '.join(f'{number:,} {what}' for what, number in count.said.items())} | {count.date}, {count.seconds / 60:.0f} min |"
         for kind, count in counts.items()
     ]
     ways = ", ".join(f"{name}{'' if every == 1 else f' (after one stop in {every})'}" for name, (_, every) in WAYS.items())
@@ -251,8 +270,8 @@ def page(counts: dict[str, Count], *, seconds: float, processes: int) -> str:
             "",
             "Written by `make prove`; not by hand.",
             "",
-            "| what | tried | wanted | bad | |",
-            "|---|---|---|---|---|",
+            "| what | tried | wanted | bad | | when, and the time of all processes together |",
+            "|---|---|---|---|---|---|",
             *table,
             "",
             f"After each crash point Becalm goes on in these ways, each from the same state: {ways}.",
@@ -266,11 +285,10 @@ def page(counts: dict[str, Count], *, seconds: float, processes: int) -> str:
             "",
             *(f"- {cast.name}" for cast in CASTS),
             "",
-            "## The run",
+            "## To repeat it",
             "",
-            f"- {datetime.now(UTC):%Y-%m-%d}, Becalm {becalm.__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}",
-            f"- {seconds / 60:.0f} minutes with {processes} processes at once; {os.cpu_count()} processors, load average at the end {os.getloadavg()[0]:.1f}",
-            "- to repeat it: `make prove`; the kills need AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of an S3 server",
+            f"`make prove`: Becalm {becalm.__version__}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} processors.",
+            "The kills need AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of an S3 server.",
             "",
         ]
     )
@@ -284,15 +302,13 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=max(2, os.cpu_count() or 2))
     given = parser.parse_args()
     only = tuple(kind for kind in KINDS if kind in given.only.split(","))
-    began = time.monotonic()
     counts = prove(only, quick=given.quick, processes=given.processes)
-    seconds = time.monotonic() - began
-    text = page(counts, seconds=seconds, processes=given.processes)
-    print("\n" + "\n".join(line for line in text.splitlines() if line.startswith("|")))
+    print("\n" + "\n".join(line for line in page(counts).splitlines() if line.startswith("|")))
     short = [kind for kind, count in counts.items() if count.tried < WANTED[kind] and not given.quick]
     bad = [kind for kind, count in counts.items() if count.bad]
-    if only == KINDS and not given.quick:
-        PAGE.write_text(text)
+    if not given.quick:
+        keep(counts)
+        PAGE.write_text(page(kept()))
     for kind in short:
         print(f"not reached: {kind}: {counts[kind].note or counts[kind].tried}")
     return 1 if bad or short else 0
