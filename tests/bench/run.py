@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tests.bench import (
     bench_engine,
     bench_freeze,
+    bench_history,
     bench_latency,
     bench_memory,
     bench_objects,
@@ -60,6 +61,18 @@ def parse(part: Part, how: How) -> None:
     for row, allowed in zip(rows[1:], (bench_parse.FOLDER_BUDGET_SECONDS, bench_parse.BUDGET_SECONDS), strict=True):
         what, note = f"{row['policies']} policies: {row['what']}", f"{row['dags']} DAGs"
         part.rows.append(_budget(what, float(str(row["seconds"])), allowed, note=note))
+
+
+def history(part: Part, how: How) -> None:
+    """Questions over a thousand recovery points."""
+    if missing := [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]:
+        part.rows.append(Row(what="questions over a thousand points", note=f"not measured: {', '.join(missing)} not set"))
+        return
+    found = bench_history.compare(points=100 if how.quick else 1000, objects=500 if how.quick else 5000, work=how.work)
+    of, note = f"{found.points} points of {found.objects} objects", f"the index has {found.index_bytes / 1e6:.1f} MB"
+    part.rows.append(_budget(f"the index of {of} is made", found.build.seconds, bench_history.BUILD_SECONDS, note=note))
+    part.rows.append(_budget("becalm log, from a warm index", found.log.seconds, bench_history.ANSWER_SECONDS))
+    part.rows.append(_budget("becalm find, from a warm index", found.find.seconds, bench_history.ANSWER_SECONDS))
 
 
 def latency(part: Part, how: How) -> None:
@@ -244,6 +257,7 @@ PARTS: dict[str, tuple[str, Callable[[Part, How], None]]] = {
     "memory": ("The engine: a very large repository", memory),
     "objects": ("Very many objects", objects),
     "restore": ("Very many objects, restored", restore),
+    "history": ("History over many recovery points", history),
     "latency": ("From the trigger to the recovery point", latency),
     "freeze": ("How long an application stands still", freeze),
     "volumes": ("Many volumes side by side", volumes),

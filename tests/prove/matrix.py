@@ -31,10 +31,11 @@ from becalm.errors import BecalmError
 from becalm.kube import connect
 from becalm.kube.kinds import NAMESPACE
 from becalm.storage import open_store
+from tests.e2e.airflow import connections
 from tests.prove.kills import credentials, remove_bucket
 from tests.prove.matrix_judge import judge
 from tests.prove.matrix_kills import KINDS, OPEN, Kind, Step, absent, cluster_up, movers_run, set_faults
-from tests.prove.matrix_scene import Scene, environment
+from tests.prove.matrix_scene import PASSWORD, Scene, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -176,11 +177,13 @@ def kill_all(scenes: Sequence[Scene], kind: Kind, step: Step, tally: Tally, lot:
 
 
 @contextmanager
-def stage(number: int) -> Iterator[list[Scene]]:
+def stage(number: int, *, under_airflow: bool = False) -> Iterator[list[Scene]]:
     """Build so many scenes with a bucket and a namespace of Becalm's own, and take them down."""
     mark = uuid4().hex[:6]
     folder, bucket, own = Path(tempfile.mkdtemp(prefix="becalm-matrix-")), f"becalm-matrix-{mark}", f"becalm-matrix-{mark}"
     variables = environment(own)
+    if under_airflow:
+        variables |= connections(variables, password=PASSWORD)
     url = f"s3://{bucket}/prod"
     open_store(url, credentials(), create=True)
     cluster = connect(kubeconfig=variables["KUBECONFIG"])
@@ -194,6 +197,7 @@ def stage(number: int) -> Iterator[list[Scene]]:
             image=variables["BECALM_MOVER_IMAGE"],
             url=url,
             together=index % 3 == 2,
+            under_airflow=under_airflow,
         )
         for index in range(number)
     ]

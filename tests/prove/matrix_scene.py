@@ -156,6 +156,8 @@ class Scene:
     url: str
     together: bool = False
     """The claims carry a label of their own, so that the storage cuts them as one group; otherwise a third claim keeps them from that."""
+    under_airflow: bool = False
+    """Airflow conducts the runs: cluster, bucket and password are connections."""
     runs: int = 0
 
     @property
@@ -198,6 +200,11 @@ class Scene:
             "target": {"url": self.url, "password": "env:BECALM_PASSWORD"},
             "retention": {"last": 1000},
         }
+        if self.under_airflow:
+            spec |= {
+                "cluster": "kubernetes_default",
+                "target": {"url": self.url, "connection": "becalm_s3", "password": "becalm_repository"},
+            }
         return {"apiVersion": "becalm.dev/v1", "kind": "ProtectionPolicy", "metadata": {"name": self.name}, "spec": spec}
 
     def _workload(self) -> dict[str, object]:

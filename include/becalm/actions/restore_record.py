@@ -1,14 +1,15 @@
 """The report of a restore in the catalog: one sealed object that says who asked for what, what was done, and what came of it.
 
-It is written once, at the end, and never changed. A bucket that may only be read is no obstacle to a restore: then there is no report, and
+It is written when the restore begins, and once more when it ends: one that was killed stays behind as unfinished. A bucket that may only be read is no obstacle to a restore: then there is no report, and
 that is said. What a recovery point holds is not touched by it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
+from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from becalm.repository.reader import Repository
 
 MOST_FINDINGS = 1000
+
+
+class RestoreState(StrEnum):
+    """How far a restore came."""
+
+    RUNNING = "running"
+    """It began. Where nothing of it runs any more, it was killed: the same restore, run again, goes on from there."""
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +78,45 @@ class RestoreRecord:
     """Objects that were found to say the same afterwards."""
     volumes: tuple[VolumeRecord, ...] = ()
     findings: tuple[Finding, ...] = ()
+    state: RestoreState = RestoreState.ENDED
 
 
 def plan_digest(plan: RestorePlan) -> str:
     """Return what stands for exactly this plan. Pure."""
     return sha256(orjson.dumps(payload(plan), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def begun(
+    plan: RestorePlan, request: RestoreRequest, *, run: str, cluster: str, started: datetime, asked_by: str = "", approved_by: str = ""
+) -> RestoreRecord:
+    """Return what is known of a restore before its first write. Pure."""
+    return RestoreRecord(
+        id=_id(started, run),
+        policy=plan.policy,
+        point=plan.point,
+        run=run,
+        cluster=cluster,
+        started=started,
+        ended=started,
+        ok=False,
+        asked_by=asked_by,
+        approved_by=approved_by,
+        request=request.model_dump(mode="json", exclude_defaults=True),
+        plan_digest=plan_digest(plan),
+        planned=dict(Counter(str(step.action) for step in plan.steps)),
+        state=RestoreState.RUNNING,
+    )
+
+
+def broken_off(made: RestoreRecord, error: BecalmError, *, ended: datetime) -> RestoreRecord:
+    """Return the report of a restore that ended with an error before it was verified. Pure."""
+    finding = Finding(where=error.where, message=error.message, remedy=error.hint)
+    return replace(made, state=RestoreState.ENDED, ended=ended, ok=False, findings=(finding,))
+
+
+def _id(started: datetime, run: str) -> str:
+    """Name a restore by its beginning, which its first and its last report share. Pure."""
+    return f"{started:%Y%m%dT%H%M%S%f}-{run.rpartition('-')[2]}"
 
 
 def record(
@@ -104,7 +147,7 @@ def record(
     )
     findings = (*report.failures, *(verification.failures if verification else ()), *report.remarks, *plan.findings)
     return RestoreRecord(
-        id=f"{ended:%Y%m%dT%H%M%S%f}-{report.run.rpartition('-')[2]}",
+        id=_id(started, report.run),
         policy=plan.policy,
         point=plan.point,
         run=report.run,
@@ -125,11 +168,16 @@ def record(
 
 
 def save(made: RestoreRecord, ports: Ports) -> tuple[Finding, ...]:
-    """Write a report, and an entry of the ledger that names it by its digest. Return what went wrong: a restore does not fail by its report."""
+    """Write a report, and once the restore ended an entry of the ledger that names it by its digest.
+
+    Return what went wrong: a restore does not fail by its report. The last report takes the place of the first.
+    """
     try:
         repository = open_repository(ports.store, ports.password)
         sealed, _ = repository.seal_document(orjson.dumps(payload(made)))
-        ports.store.put(Layout.restore(made.id), sealed, if_absent=True)
+        ports.store.put(Layout.restore(made.id), sealed)
+        if made.state is RestoreState.RUNNING:
+            return ()
         content = {"restore": made.id, "point": made.point, "ok": made.ok, "digest": sha256(sealed).hexdigest()}
         ledger.append(repository, ledger.EntryKind.RESTORED, content, who=made.asked_by or "becalm", run=made.run)
     except BecalmError as error:

@@ -164,9 +164,20 @@ class ClaimsOperator(RestoreTask):
 
     def act(self, context: Context) -> list[str]:
         """Return the claims that are to be filled, for the next tasks to be mapped over."""
-        from becalm.actions import restore_phases, restore_turn  # noqa: PLC0415  (a parse imports no engine)
+        from becalm.actions import restore_phases, restore_record, restore_turn  # noqa: PLC0415  (a parse imports no engine)
 
         plan, request, ports = self.approved(context)
+        begun = restore_record.begun(
+            plan,
+            request,
+            run=pulled(context, PLAN)["run"],
+            cluster=ports.settings.cluster_name,
+            started=began(context),
+            asked_by=asked_by(context),
+            approved_by=pulled(context, APPROVE)["approved_by"],
+        )
+        for finding in restore_record.save(begun, ports):
+            say(str(finding))
         if not restore_turn.take(places(plan), pulled(context, PLAN)["run"], ports):
             say(f"there is no namespace {ports.settings.namespace}, so nothing keeps another restore out of the same place")
         try:
@@ -241,7 +252,7 @@ class FinishOperator(RestoreTask):
         from becalm.actions.restore import RestoreReport, Verification  # noqa: PLC0415  (as above)
 
         plan, request, ports = self.approved(context)
-        told, answer, started = pulled(context, PLAN), pulled(context, APPROVE), context["dag_run"]
+        told, answer = pulled(context, PLAN), pulled(context, APPROVE)
         done, found = pulled(context, OBJECTS, "report"), pulled(context, VERIFY, "found")
         report = from_payload(RestoreReport, done) if done else RestoreReport(policy=plan.policy, point=plan.point, run=told["run"])
         made = restore_record.record(
@@ -250,9 +261,9 @@ class FinishOperator(RestoreTask):
             report,
             from_payload(Verification, found) if found else None,
             cluster=ports.settings.cluster_name,
-            started=started.start_date or started.run_after,
+            started=began(context),
             ended=ports.clock.now(),
-            asked_by=str(getattr(started, "triggering_user_name", None) or ""),
+            asked_by=asked_by(context),
             approved_by=answer["approved_by"],
             approved=parse_time(answer["approved"]) if answer["approved"] else None,
         )
@@ -266,6 +277,17 @@ class FinishOperator(RestoreTask):
             )
         restore_phases.forget(told["run"], told["digest"], ports)
         return {"report": made.id, "ok": made.ok}
+
+
+def began(context: Context) -> datetime:
+    """Return when the run was asked for: the same for each of its tasks and their tries, so that its reports share a name."""
+    moment: datetime = context["dag_run"].run_after
+    return moment
+
+
+def asked_by(context: Context) -> str:
+    """Return who triggered the run, or nothing."""
+    return str(getattr(context["dag_run"], "triggering_user_name", None) or "")
 
 
 def places(plan: RestorePlan) -> frozenset[str]:

@@ -115,10 +115,11 @@ def show(  # noqa: PLR0917  (typer reads the options from the signature)
     name: NameOption = "",
     password: PasswordOption = "",
     objects: Annotated[bool, typer.Option("--objects", help="List every object and volume in it.")] = False,  # noqa: FBT002
+    as_of: Annotated[str, typer.Option("--as-of", help="The newest complete point at or before this time; the same as --point TIME.")] = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Show one recovery point: what it is, what it holds, what it does not and why."""
-    repository, found = _find(policy, target, name, password, point)
+    repository, found = _find(policy, target, name, password, as_of or point)
     if found.policy == ADOPTED:
         show_adopted(repository, found, objects=objects, json=json)
         return

@@ -178,11 +178,7 @@ def restore(
         _ask(plan, json=json)
     with progress(quiet=json) as report:
         ports = build_ports(place, cluster_name=cluster_name, kubeconfig=kubeconfig, context=context, progress=report)
-        started = ports.clock.now()
-        done = actions.execute(plan, request, ports)
-        verification = actions.verify(plan, request, ports)
-        if not plan.changes_nothing:
-            _remember(plan, request, done, verification, ports, started=started)
+        done, verification = _remembered(plan, request, ports)
     _end_with_report(plan, done, verification, json=json)
 
 
@@ -214,20 +210,29 @@ def _put_files(
         put(files, into, ports, policy=place.policy, point=point, dry_run=dry_run, agreed=agreed, json=json)
 
 
-def _remember(
-    plan: RestorePlan, request: RestoreRequest, done: RestoreReport, verification: Verification, ports: Ports, *, started: datetime
-) -> None:
-    """Keep the report of a restore in the bucket; what is in the way of that is said, and does not fail the restore."""
-    made = restore_record.record(
-        plan,
-        request,
-        done,
-        verification,
-        cluster=ports.settings.cluster_name,
-        started=started,
-        ended=ports.clock.now(),
-        asked_by=f"{getpass.getuser()}@{socket.gethostname()}",
+def _remembered(plan: RestorePlan, request: RestoreRequest, ports: Ports) -> tuple[RestoreReport, Verification]:
+    """Carry out a plan and verify it. What begins is kept in the bucket before the first write, and what came of it after the last."""
+    if plan.changes_nothing:
+        return actions.execute(plan, request, ports), actions.verify(plan, request, ports)
+    asked_by, started = f"{getpass.getuser()}@{socket.gethostname()}", ports.clock.now()
+    run, cluster = actions.restore_run(plan, request), ports.settings.cluster_name
+    begun = restore_record.begun(plan, request, run=run, cluster=cluster, started=started, asked_by=asked_by)
+    _keep(begun, ports)
+    try:
+        done = actions.execute(plan, request, ports)
+        verification = actions.verify(plan, request, ports)
+    except BecalmError as error:
+        _keep(restore_record.broken_off(begun, error, ended=ports.clock.now()), ports)
+        raise
+    ended = ports.clock.now()
+    _keep(
+        restore_record.record(plan, request, done, verification, cluster=cluster, started=started, ended=ended, asked_by=asked_by), ports
     )
+    return done, verification
+
+
+def _keep(made: RestoreRecord, ports: Ports) -> None:
+    """Keep a report in the bucket; what is in the way of that is said, and does not fail the restore."""
     for finding in restore_record.save(made, ports):
         notes.print(clean(finding))
 

@@ -53,6 +53,8 @@ def _row(one: RestoreRecord) -> tuple[str, ...]:
     size = human_bytes(sum(volume.bytes for volume in moved))
     approved = f", approved by {one.approved_by}" if one.approved_by else ""
     result = "ok" if one.ok else f"failed: {one.findings[0]}" if one.findings else "failed"
+    if one.state is restore_record.RestoreState.RUNNING:
+        result = "unfinished: it runs, or was killed; the same restore, run again, goes on from there"
     return format_time(one.started), one.point[:8], result, str(one.objects), f"{len(moved)} ({size})", one.asked_by + approved
 
 

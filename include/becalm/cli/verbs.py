@@ -43,6 +43,8 @@ _VERBS = {
     "restores": _Verb("restores", "restores"),
     "confirm": _Verb("restores", "confirm"),
     "diff": _Verb("diff", "diff"),
+    "log": _Verb("timeline", "log"),
+    "find": _Verb("timeline", "find"),
     "drift": _Verb("drift", "drift"),
     "rebuild": _Verb("rebuild", "rebuild"),
     "drill": _Verb("drill", "drill"),
