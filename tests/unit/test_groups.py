@@ -295,6 +295,29 @@ def test_a_group_is_removed_only_when_its_controller_has_done_with_it(ready: boo
     assert clock.now() - NOON >= timedelta(seconds=120)
 
 
+@pytest.mark.parametrize("members", [1, 2], ids=["one member is not there", "one member is not ready"])
+def test_a_group_is_removed_only_when_its_members_are_ready(members: int) -> None:
+    """A controller that forgets a group whose members are still being made never lets go of them."""
+    clock, cluster = FakeClock(), _cluster()
+    cluster.put(a_namespace("becalm"))
+    cluster.kinds += [GROUP_SNAPSHOT, GROUP_CONTENT]
+    metadata = {"name": "g", "namespace": "shop", "labels": owned_by("shop", "r1", "cut"), "creationTimestamp": format_time(NOON)}
+    metadata |= {"uid": "the-group", "finalizers": ["a-controllers"]}
+    status = {"readyToUse": True, "boundVolumeGroupSnapshotContentName": "its-content"}
+    cluster.put({"apiVersion": GROUP_SNAPSHOT.api_version, "kind": GROUP_SNAPSHOT.kind, "metadata": metadata, "status": status})
+    info = {"status": {"volumeSnapshotInfoList": [{}, {}]}}
+    cluster.put({"apiVersion": GROUP_CONTENT.api_version, "kind": GROUP_CONTENT.kind, "metadata": {"name": "its-content"}, **info})
+    for number in range(members):
+        made = an_object("snapshot.storage.k8s.io/v1", "VolumeSnapshot", f"member-{number}", "shop")
+        made["metadata"]["ownerReferences"] = [{"uid": "the-group", "name": "g", "kind": GROUP_SNAPSHOT.kind}]
+        cluster.put(made | {"status": {"readyToUse": number == 0}})
+    discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=10)
+    told = len(cluster.recorded("delete", str(GROUP_SNAPSHOT)))
+    discard(cluster, clock, run="r1", namespace="becalm", timeout_seconds=150)
+
+    assert (told, len(cluster.recorded("delete", str(GROUP_SNAPSHOT))) > 0) == (0, True)
+
+
 def test_a_snapshot_that_only_the_provisioner_holds_is_let_go() -> None:
     """Its claim went while it was being made: nobody takes that finalizer away any more. Any other is left to whoever set it."""
     clock, cluster = FakeClock(), _cluster()

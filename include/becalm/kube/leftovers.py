@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from becalm.clock import Deadline, parse_time
 from becalm.errors import AccessDenied, Conflict, NotFound
 from becalm.kube.base import LABEL_MANAGED, LABEL_ROLE, LABEL_RUN, MANAGER, ROLE_RESTORE, Kind, Verb
-from becalm.kube.kinds import CLAIM, GROUP_SNAPSHOT, POD, SNAPSHOT, SNAPSHOT_CONTENT
+from becalm.kube.kinds import CLAIM, GROUP_CONTENT, GROUP_SNAPSHOT, POD, SNAPSHOT, SNAPSHOT_CONTENT
 from becalm.model import ResourceRef
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def discard(
     left: dict[ResourceRef, None] = {}
     for kind, place in places:
         for found in _of_run(cluster, kind, run, namespace=place):
-            if not _is_unsettled(kind, found, clock):
+            if not _is_unsettled(cluster, kind, found, clock):
                 _delete(cluster, kind, found)
             left[_ref(kind, found)] = None
     deadline = Deadline(clock, timeout_seconds)
@@ -70,7 +70,7 @@ def _press(cluster: Cluster, clock: Clock, there: Sequence[tuple[Kind, Manifest]
     """Go on with what does not go by itself: groups that have settled meanwhile, and snapshots that the provisioner has forgotten."""
     claims_are_gone = all(kind is not CLAIM for kind, _ in there)
     for kind, found in there:
-        if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(kind, found, clock):
+        if kind is GROUP_SNAPSHOT and not found["metadata"].get("deletionTimestamp") and not _is_unsettled(cluster, kind, found, clock):
             _delete(cluster, kind, found)
         elif kind is SNAPSHOT and claims_are_gone and _is_forgotten(found):
             _let_go(cluster, found)
@@ -103,16 +103,34 @@ def _delete(cluster: Cluster, kind: Kind, found: Manifest) -> None:
         return
 
 
-def _is_unsettled(kind: Kind, found: Manifest, clock: Clock) -> bool:
+def _is_unsettled(cluster: Cluster, kind: Kind, found: Manifest, clock: Clock) -> bool:
     """Say whether a group's controller is still at work on it. One that failed, or that takes too long, is not waited for.
 
-    A group is ready before it has its finalizer, and without that its content would stay behind.
+    A group is ready before it has its finalizer, and without that its content would stay behind. It is ready before its members are, too: the
+    controller that forgets the group then never lets go of them.
     """
     status = found.get("status") or {}
-    if kind is not GROUP_SNAPSHOT or status.get("error") or (status.get("readyToUse") and found["metadata"].get("finalizers")):
+    if kind is not GROUP_SNAPSHOT or status.get("error"):
+        return False
+    if status.get("readyToUse") and found["metadata"].get("finalizers") and _has_its_members(cluster, found):
         return False
     asked = found["metadata"].get("creationTimestamp")
     return bool(asked) and (clock.now() - parse_time(asked)).total_seconds() < UNSETTLED_SECONDS
+
+
+def _has_its_members(cluster: Cluster, group: Manifest) -> bool:
+    """Say whether every snapshot of a group is there and ready. How many there must be, its content says."""
+    metadata, bound = group["metadata"], (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName") or ""
+    wanted = 0
+    with suppress(NotFound, AccessDenied):
+        content = cluster.get(GROUP_CONTENT, bound) if bound else {}
+        wanted = len((content.get("status") or {}).get("volumeSnapshotInfoList") or ())
+    members = [
+        member
+        for member in cluster.list(SNAPSHOT, namespace=metadata["namespace"])
+        if any(owner.get("uid") == metadata["uid"] for owner in member["metadata"].get("ownerReferences") or ())
+    ]
+    return len(members) >= wanted and all((member.get("status") or {}).get("readyToUse") for member in members)
 
 
 def _is_forgotten(snapshot: Manifest) -> bool:
