@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from becalm.errors import AccessDenied, NotFound, PreconditionFailed
+from becalm.errors import AccessDenied, Conflict, NotFound, PreconditionFailed
 from becalm.repository.format import IndexDoc, Layout
 
 if TYPE_CHECKING:
@@ -33,19 +33,31 @@ def locked(repository: Repository, key: Key) -> datetime | None:
 
 
 def replace(
-    repository: Repository, keys: Collection[Key], etags: Mapping[Key, ETag], *, without: Collection[str], alive: Callable[[], object]
-) -> tuple[int, list[Key]]:
+    repository: Repository,
+    keys: Collection[Key],
+    etags: Mapping[Key, ETag],
+    *,
+    without: Collection[str],
+    alive: Callable[[], object],
+    alone: Callable[[], object],
+) -> tuple[list[Key], list[Key]]:
     """Write what these index objects say of all other packs, then delete them.
 
-    Return how many were written, and those that stay: locked since they were looked at, or not the ones that were read.
-    `alive` is asked right before each write and each deletion. Raises what it raises, what the store raises, and Damaged.
+    Return those that were written, and those that stay: locked since they were looked at, or not the ones that were read.
+    `alive` is asked right before each write and each deletion, `alone` once in between: where it raises, what was written is taken back. Raises what it raises, what the store raises, Damaged, and Conflict: one of
+    them is gone, so somebody else is at work.
     """
-    written = 0
+    written: list[Key] = []
     stay: list[Key] = []
     for packs in _bundles(_kept(repository, keys, frozenset(without))):
         alive()
-        repository.save_document(Layout.INDEX, orjson.dumps({"packs": packs}))
-        written += 1
+        written.append(f"{Layout.INDEX}{repository.save_document(Layout.INDEX, orjson.dumps({'packs': packs}))}")
+    try:
+        alone()
+    except Conflict:
+        for key in written:
+            repository.store.delete(key)
+        raise
     for key in keys:
         alive()
         try:
@@ -61,8 +73,10 @@ def _kept(repository: Repository, keys: Iterable[Key], without: frozenset[str]) 
     for key in keys:
         try:
             document = repository.load_index(key)
-        except NotFound:
-            continue
+        except NotFound as error:  # its successor may name what this prune is about to delete
+            raise Conflict(
+                "an index object went while it was being replaced: somebody else prunes", where=repository.where(key), hint="prune again"
+            ) from error
         for slab in IndexDoc.pack_slabs(document, where=repository.where(key)):
             for pack, blobs in slab:
                 if pack not in without and counts.get(pack) != len(blobs):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from becalm.errors import AccessDenied, Conflict, PreconditionFailed
+from becalm.errors import AccessDenied, Conflict, NotFound, PreconditionFailed
 from becalm.repository import reindex, tombstones
-from becalm.repository.format import Layout
+from becalm.repository.census import steady
+from becalm.repository.format import IndexDoc, Layout, is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from becalm.repository.census import Say, Seen
     from becalm.repository.reader import Repository
@@ -46,8 +47,15 @@ class Sweep:
         self._who = who
         self._alive = alive
         self._progress = progress
-        self.indexes = 0
+        self._stones = {stone.pack: stone.etag for stone in seen.stones.values()}
+        """The tombstones as they must be while nobody else is at work."""
+        self._own: set[Key] = set()
         """Index objects that were written."""
+
+    @property
+    def indexes(self) -> int:
+        """How many index objects were written."""
+        return len(self._own)
 
     def mark(self, packs: Sequence[str]) -> int:
         """Write tombstones; return how many. One that is there already is fine."""
@@ -69,6 +77,7 @@ class Sweep:
                     where=self._repository.where(Layout.tombstone(stone.pack)),
                     hint="nothing was deleted; prune again",
                 )
+            self._stones.pop(stone.pack, None)
         return len(stones)
 
     def forget_gone(self, stones: Sequence[Tombstone]) -> None:
@@ -78,6 +87,7 @@ class Sweep:
             if stone.pack not in named:
                 self._alive()
                 tombstones.remove(self._store, stone.pack, stone.etag)
+                self._stones.pop(stone.pack, None)
 
     def delete(self, stones: Sequence[Tombstone], *, dangling: frozenset[str]) -> tuple[list[str], int]:
         """Delete packs, batch by batch; return those that are gone, and how many stay because something is locked.
@@ -91,6 +101,7 @@ class Sweep:
             free = [stone for stone in batch if stone.pack not in held and not reindex.locked(self._repository, Layout.pack(stone.pack))]
             stay += len(batch) - len(free)
             condemned = self._condemn(free)
+            self._demand_unnamed(condemned.keys())
             self._reindex(dangling | condemned.keys())
             named = {pack for key in self._naming(condemned) for pack in self._named[key]}
             for pack, etag in condemned.items():
@@ -126,8 +137,33 @@ class Sweep:
             self._alive()
             etag = tombstones.condemn(self._store, stone, who=self._who)
             if etag is not None:
-                condemned[stone.pack] = etag
+                condemned[stone.pack] = self._stones[stone.pack] = etag
         return condemned
+
+    def _demand_unnamed(self, packs: Collection[str]) -> None:
+        """Raise Conflict where an index object that came meanwhile names one of these packs: somebody else prunes, and has kept it."""
+        for info in steady(self._store, Layout.INDEX):
+            if info.key in self._seen.indexes or info.key in self._own or not is_id(info.key.removeprefix(Layout.INDEX)):
+                continue
+            try:
+                document = self._repository.load_index(info.key)
+            except NotFound:
+                continue
+            slabs = IndexDoc.pack_slabs(document, where=self._repository.where(info.key))
+            if any(pack in packs for slab in slabs for pack, _ in slab):
+                raise self._not_alone(info.key)
+
+    def _demand_alone(self) -> None:
+        """Raise Conflict where a tombstone is not as it was left: somebody else prunes, and may be deleting what the new index objects name."""
+        there = {stone.pack: stone.etag for stone in tombstones.listed(self._store)}
+        for pack, etag in self._stones.items():
+            if there.get(pack) != etag:
+                raise self._not_alone(Layout.tombstone(pack))
+
+    def _not_alone(self, key: Key) -> Conflict:
+        return Conflict(
+            "it changed while packs were being deleted: somebody else prunes", where=self._repository.where(key), hint="prune again"
+        )
 
     def _reindex(self, packs: Iterable[str]) -> None:
         without = frozenset(packs)
@@ -135,8 +171,10 @@ class Sweep:
         if not keys:
             return
         self._progress(f"{len(keys)} index objects are replaced")
-        written, stay = reindex.replace(self._repository, keys, self._seen.indexes, without=without, alive=self._alive)
-        self.indexes += written
+        written, stay = reindex.replace(
+            self._repository, keys, self._seen.indexes, without=without, alive=self._alive, alone=self._demand_alone
+        )
+        self._own.update(written)
         for key in set(keys).difference(stay):
             del self._named[key]
 
@@ -147,4 +185,5 @@ class Sweep:
         except (AccessDenied, PreconditionFailed):  # locked meanwhile, or another object under this name
             return False
         tombstones.remove(self._store, pack, etag)
+        self._stones.pop(pack, None)
         return True
