@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import statistics
 import sys
 import traceback
 from dataclasses import dataclass
@@ -64,15 +65,16 @@ def parse(part: Part, how: How) -> None:
 
 
 def history(part: Part, how: How) -> None:
-    """Questions over a thousand recovery points."""
-    if missing := [name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID") if not os.environ.get(name)]:
-        part.rows.append(Row(what="questions over a thousand points", note=f"not measured: {', '.join(missing)} not set"))
-        return
-    found = bench_history.compare(points=100 if how.quick else 1000, objects=500 if how.quick else 5000, work=how.work)
-    of, note = f"{found.points} points of {found.objects} objects", f"the index has {found.index_bytes / 1e6:.1f} MB"
-    part.rows.append(_budget(f"the index of {of} is made", found.build.seconds, bench_history.BUILD_SECONDS, note=note))
-    part.rows.append(_budget("becalm log, from a warm index", found.log.seconds, bench_history.ANSWER_SECONDS))
-    part.rows.append(_budget("becalm find, from a warm index", found.find.seconds, bench_history.ANSWER_SECONDS))
+    """What an object became, over a thousand recovery points."""
+    shape = bench_history.QUICK if how.quick else bench_history.FULL
+    found = bench_history.measure(shape, rounds=1 if how.quick else 3, work=how.work)
+    what = f"{shape.points} points of {shape.objects} objects in {found.where}"
+    size = f"it has {found.index_bytes / 1e6:.0f} MB"
+    part.rows.append(_budget(f"make the index of {what}", found.build, bench_history.BUILD_SECONDS, note=size))
+    part.rows += [
+        _budget(f"{question}, index warm", statistics.median(rounds), bench_history.ANSWER_SECONDS, note=f"rounds: {rounds} s")
+        for question, rounds in found.answers.items()
+    ]
 
 
 def latency(part: Part, how: How) -> None:

@@ -9,17 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from becalm.catalog import epochs
 from becalm.kube import connect
 from becalm.kube.base import Kind, Verb
 from becalm.repository.reader import init_repository
@@ -43,6 +47,8 @@ spec:
     hooks:
       - select: {{labels: app=db}}
         command: {{container: db, freeze: [sh, -c, "echo frozen >> /data/journal"], thaw: [sh, -c, "echo thawed >> /data/journal"]}}
+  objectives: {{rpo: 1d}}
+  alerts: {{notify: [chat]}}
   target: {{url: "file://{store}", password: "env:BECALM_TEST_PASSWORD"}}
 """
 
@@ -154,15 +160,49 @@ def until(answer: Callable[[], Any], seconds: float) -> Any:
     pytest.fail("it did not become true in time")
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook on this machine, and what it was told."""
+
+    port: int
+    told: list[tuple[str, str, str]] = field(default_factory=list)
+    """Policy, kind and state of each message."""
+
+
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Airflow standalone with two policies, one of them broken."""
+def hook() -> Iterator[Hook]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made.told.append((body["policy"], body["kind"], body["state"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Hook(port=server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, hook: Hook) -> Iterator[Airflow]:
+    """Airflow standalone with two policies: one is broken, the other was seen two days ago and has never run, though a day is its objective."""
     home = tmp_path_factory.mktemp("airflow")
     store, policies = home / "store", home / "policies"
     policies.mkdir()
     (policies / "shop.yaml").write_text(POLICY.format(store=store))
     (policies / "odd.yaml").write_text("kind: ProtectionPolicy\nmetadata: {name: odd}\n")
-    init_repository(open_store(f"file://{store}/shop", {}, create=True), PASSWORD)
+    bucket = open_store(f"file://{store}/shop", {}, create=True)
+    init_repository(bucket, PASSWORD)
+    epochs.note(bucket, schedule="0 0 1 1 *", timezone="UTC", now=datetime.now(UTC) - timedelta(days=2))
     (home / "config").mkdir()
     (home / "config" / "airflow_local_settings.py").write_bytes((REPOSITORY / "deploy" / "airflow_local_settings.py").read_bytes())
     (home / "passwords.json").write_text(json.dumps({"admin": "admin"}))
@@ -176,6 +216,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             | of_standalone(home)
             | {
                 "AIRFLOW_CONN_SANDBOX": json.dumps({"conn_type": "kubernetes", "extra": {"kube_config_path": str(sandbox.kubeconfig)}}),
+                "AIRFLOW_CONN_CHAT": json.dumps({"conn_type": "http", "host": "127.0.0.1", "schema": "http", "port": hook.port}),
                 # A kubeconfig in the environment of a worker must not contradict the connection in the triggerer.
                 "KUBECONFIG": str(sandbox.kubeconfig),
                 "BECALM_POLICIES": str(policies),
@@ -186,7 +227,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, timeout=180)
         with standalone(environment, home):
             url = environment["AIRFLOW__API__BASE_URL"]
-            yield Airflow(url, until(lambda: log_in(url), 300))
+            yield Airflow(url, until(lambda: log_in(url), 600))
 
 
 def of_standalone(home: Path) -> dict[str, str]:
@@ -253,30 +294,70 @@ def test_a_broken_policy_alerts_by_itself(airflow: Airflow) -> None:
     assert len(failed) == 1
 
 
-def test_a_run_by_hand_makes_a_recovery_point(airflow: Airflow) -> None:
-    """Triggered over REST, without a logical date; the mover's pod is waited for by the triggerer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What was seen and told before a run by hand, of it, and after it."""
+
+    begun: list[dict[str, Any]]
+    looks: list[str]
+    before: list[tuple[str, str, str]]
+    state: str
+    states: dict[str, str]
+    committed: dict[str, Any]
+    after: list[tuple[str, str, str]]
+
+
+def ended(airflow: Airflow, dag: str, run: str) -> str:
+    """Wait for the end of a run, and return its state."""
+
+    def over() -> str:
+        state: str = airflow.ask(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
+        return state if state in ("success", "failed") else ""
+
+    return str(until(over, 180))
+
+
+@pytest.fixture(scope="module")
+def story(airflow: Airflow, hook: Hook) -> Story:
+    """Two looks at the objectives, a run by hand, and two looks more."""
+
+    def look() -> str:
+        return ended(airflow, "becalm_rpo", airflow.trigger("becalm_rpo"))
+
     until(lambda: airflow.ask("/api/v2/dags/becalm_policy_shop")["timetable_summary"], 60)
+    until(lambda: airflow.ask("/api/v2/dags/becalm_rpo")["timetable_summary"], 60)
     begun = airflow.runs("becalm_policy_shop")
+    looks = [look(), look()]
+    before = list(hook.told)
     started = time.monotonic()
     run = airflow.trigger("becalm_policy_shop", {"note": "by hand"})
-    state = until(
-        lambda: (found := airflow.ask(f"/api/v2/dags/becalm_policy_shop/dagRuns/{run}")["state"]) in ("success", "failed") and found, 180
-    )
-    spent = time.monotonic() - started
+    state = ended(airflow, "becalm_policy_shop", run)
+    print(f"from trigger to the end: {time.monotonic() - started:.1f} s")
     states = airflow.states("becalm_policy_shop", run)
-    committed = airflow.ask(
-        f"/api/v2/dags/becalm_policy_shop/dagRuns/{run}/taskInstances/commit/xcomEntries/return_value?deserialize=true"
-    )["value"]
+    path = f"/api/v2/dags/becalm_policy_shop/dagRuns/{run}/taskInstances/commit/xcomEntries/return_value?deserialize=true"
+    committed = airflow.ask(path)["value"] if states.get("commit") == "success" else {}
+    looks += [look(), look()]
+    return Story(begun=begun, looks=looks, before=before, state=state, states=states, committed=committed, after=hook.told[len(before) :])
 
-    assert begun == []  # a new policy waits for its next tick
-    assert (state, set(states.values())) == ("success", {"success"})
-    assert {"protect.thaw:shop", "upload:shop/data"} <= set(states)
-    assert committed["complete"] is True
-    print(f"from trigger to the end: {spent:.1f} s")
+
+def test_a_run_by_hand_makes_a_recovery_point(story: Story) -> None:
+    """Triggered over REST, without a logical date; the mover's pod is waited for by the triggerer."""
+    assert story.begun == []  # a new policy waits for its next tick
+    assert (story.state, set(story.states.values())) == ("success", {"success"})
+    assert {"protect.thaw:shop", "upload:shop/data"} <= set(story.states)
+    assert story.committed["complete"] is True
+
+
+def test_what_never_ran_is_told_once_and_its_recovery_once(story: Story) -> None:
+    """The watch reads the bucket: no run failed, there was none. A look at what was told already says nothing."""
+    assert story.looks == ["success"] * 4
+    assert story.before == [("shop", "rpo", "begun")]
+    assert story.after == [("shop", "rpo", "ended")]
 
 
 def test_a_word_the_form_does_not_allow_is_refused_by_airflow(airflow: Airflow) -> None:
     """The form is a schema: a note that is too long starts no run."""
+    until(lambda: airflow.ask("/api/v2/dags/becalm_policy_shop")["timetable_summary"], 60)
     with pytest.raises(RefusedError) as refused:
         airflow.ask("/api/v2/dags/becalm_policy_shop/dagRuns", {"logical_date": None, "conf": {"note": "x" * 1001}})
 

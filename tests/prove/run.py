@@ -1,6 +1,6 @@
 """Prove it: crashes, interleavings, mutations and real kills, in the counts that a release must reach: `make prove`.
 
-    python -m tests.prove.run [--only crashes,interleavings,mutations,kills,freezes] [--quick] [--processes 2]
+    python -m tests.prove.run [--only crashes,interleavings,mutations,kills,freezes,restores] [--quick] [--processes 2]
 
 It uses every processor and takes up to half an hour; then the kill matrix takes as long again, where there is a cluster that may be killed
 (`matrix.py`). What each kind came to is kept in docs/proof/, and docs/PROOF.md is written from what is there; `--quick` writes nothing. The
@@ -31,7 +31,7 @@ from becalm.testing.enumerator import WAYS, enumerate_crashes
 from becalm.testing.interleaver import Chooser, Theatre, by_lot, following, shrink, sleepers
 from becalm.testing.mutator import Findings, examine, mutations, specimens
 from becalm.testing.scenarios import SCENARIOS
-from tests.prove import kills, matrix, matrix_kills
+from tests.prove import kills, matrix, matrix_kills, restore_kills
 from tests.prove.matrix_scene import TIMEOUT_SECONDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "PROOF.md"
@@ -51,8 +51,9 @@ MUTATION_PARTS = 8
 KEEP_ONE_OF = (1, 1, 4, 4)
 """Of each specimen's mutations, every so manieth."""
 FREEZES, SCENES = 210, 5
+RESTORES = 50
 KILLED = {"backup": 12, "restore": 10, "prune": 10}
-WANTED = {"crashes": 10_000, "interleavings": 100_000, "mutations": 100_000, "kills": 30, "freezes": 200}
+WANTED = {"crashes": 10_000, "interleavings": 100_000, "mutations": 100_000, "kills": 30, "freezes": 200, "restores": 50}
 KINDS = tuple(WANTED)
 
 
@@ -210,6 +211,8 @@ def prove(only: tuple[str, ...], *, quick: bool, processes: int) -> dict[str, Co
                 print(f"{told - began:5.0f} s  {number} of {len(waiting)} jobs: {state}", flush=True)
     if "freezes" in only:  # alone on the machine: it measures time
         counts["freezes"] = freezes(quick=quick)
+    if "restores" in only:
+        counts["restores"] = restores(quick=quick)
     return counts
 
 
@@ -226,12 +229,23 @@ def freezes(*, quick: bool) -> Count:
     return Count(tried=tally.done, bad=tally.bad, note=note, seconds=time.monotonic() - began)
 
 
+def restores(*, quick: bool) -> Count:
+    """Kill `becalm restore`, on a real cluster."""
+    if restore_kills.absent():
+        return Count(note=restore_kills.absent())
+    began = time.monotonic()
+    tally = restore_kills.prove(2 if quick else RESTORES)
+    said = {"kept as unfinished": tally.unfinished, "more that had ended before": tally.late}
+    return Count(tried=tally.done, bad=tally.bad, said=said, seconds=time.monotonic() - began)
+
+
 TOLD = {
     "crashes": "crash points: each call of each scenario, with each fault",
     "interleavings": "interleavings of writers, prunes and sleepers",
     "mutations": "mutations of stored objects",
     "kills": "real kills (SIGKILL) of movers and of prunes, on a real S3 server",
     "freezes": "real kills around a freeze, on a real cluster: the run, its exec, shim, pod, movers, kube-apiserver, kubelet, storage",
+    "restores": "real kills (SIGKILL) of `becalm restore`, on a real cluster, and the same command once more",
 }
 BAD = {
     "crashes": "not whole, lost, or in need of a person",
@@ -239,6 +253,7 @@ BAD = {
     "mutations": "wrong bytes, or damage not named",
     "kills": "not whole, left alive, or not repeatable",
     "freezes": "frozen too long, a false label, or something left behind",
+    "restores": "another end state, a duplicate, or something left behind",
 }
 
 

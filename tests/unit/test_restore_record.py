@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from becalm.actions import restore_record
 from becalm.actions.handover import Ports, Settings
 from becalm.actions.restore import RestorePlan, RestoreReport, RestoreRequest, Verification, VolumeAction, VolumeStep
 from becalm.catalog import ledger
-from becalm.errors import Damaged
-from becalm.model import Finding, MoverResult, VolumeRef
+from becalm.errors import ClusterChanged, Damaged
+from becalm.model import Finding, MoverResult, VolumeRef, payload
 from becalm.repository.crypto import Kdf
 from becalm.repository.reader import init_repository, open_repository
 from becalm.storage.wrappers import ReadOnly
@@ -21,6 +22,7 @@ from becalm.testing.fake_cluster import FakeCluster
 from becalm.testing.memory_store import MemoryStore
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+LASTED = timedelta(seconds=90)
 DATA = VolumeRef(namespace="shop", claim="data")
 STEP = VolumeStep(volume=DATA, target=DATA, action=VolumeAction.REPLACE, reason="as asked", tree="t1")
 PLAN = RestorePlan(
@@ -39,11 +41,13 @@ def ports() -> Ports:
     return Ports(cluster=FakeCluster(), store=store, password="p", clock=FakeClock(), settings=Settings(cluster_name="prod"))
 
 
-def a_record(*, minutes: int = 0, report: RestoreReport = REPORT, verification: Verification | None = VERIFIED) -> object:
-    ended = NOON + timedelta(minutes=minutes)
+def a_record(
+    *, minutes: int = 0, report: RestoreReport = REPORT, verification: Verification | None = VERIFIED
+) -> restore_record.RestoreRecord:
+    started = NOON + timedelta(minutes=minutes)
     request = RestoreRequest(policy="shop", in_place=True)
     return restore_record.record(
-        PLAN, request, report, verification, cluster="prod", started=NOON, ended=ended, asked_by="ann", approved_by="bob"
+        PLAN, request, report, verification, cluster="prod", started=started, ended=started + LASTED, asked_by="ann", approved_by="bob"
     )
 
 
@@ -100,3 +104,55 @@ def test_a_bucket_that_may_only_be_read_is_no_obstacle(ports: Ports) -> None:
     (finding,) = restore_record.save(a_record(), replace(ports, store=ReadOnly(ports.store)))
 
     assert "the report of the restore could not be kept" in str(finding)
+
+
+def a_beginning() -> restore_record.RestoreRecord:
+    return restore_record.begun(
+        PLAN, RestoreRequest(policy="shop", in_place=True), run="restore-1", cluster="prod", started=NOON, asked_by="ann"
+    )
+
+
+def kept(ports: Ports) -> list[restore_record.RestoreRecord]:
+    return list(restore_record.listed(open_repository(ports.store, "p")))
+
+
+def test_a_restore_that_was_killed_is_remembered_as_unfinished(ports: Ports) -> None:
+    """Who asked, for which plan; it is no success, and the ledger does not call it restored."""
+    restore_record.save(a_beginning(), ports)
+    (found,) = kept(ports)
+
+    assert (found.state, found.ok, found.asked_by) == (restore_record.RestoreState.RUNNING, False, "ann")
+    assert found.plan_digest == restore_record.plan_digest(PLAN)
+    assert list(ledger.newest(open_repository(ports.store, "p"), ledger.EntryKind.RESTORED)) == []
+
+
+def test_the_last_report_takes_the_place_of_the_first(ports: Ports) -> None:
+    """A restore that ended is listed once."""
+    restore_record.save(a_beginning(), ports)
+    ended = a_record()
+    restore_record.save(ended, ports)
+
+    assert kept(ports) == [ended]
+    assert ended.state is restore_record.RestoreState.ENDED
+
+
+def test_a_restore_that_broke_off_says_why(ports: Ports) -> None:
+    """The cluster changed under it: that has ended, badly, and not vanished."""
+    restore_record.save(a_beginning(), ports)
+    error = ClusterChanged("appeared after the plan was made", where="secrets/shop/tls", hint="make the plan again")
+    restore_record.save(restore_record.broken_off(a_beginning(), error, ended=NOON + LASTED), ports)
+    (found,) = kept(ports)
+
+    assert (found.state, found.ok, found.ended) == (restore_record.RestoreState.ENDED, False, NOON + LASTED)
+    assert [finding.where for finding in found.findings] == ["secrets/shop/tls"]
+
+
+def test_a_report_from_before_there_were_states_has_ended(ports: Ports) -> None:
+    """What an older Becalm wrote says nothing of its state."""
+    repository = open_repository(ports.store, "p")
+    made = a_record()
+    document = {key: value for key, value in payload(made).items() if key != "state"}
+    sealed, _ = repository.seal_document(orjson.dumps(document))
+    ports.store.put(f"becalm/restores/{made.id}", sealed)
+
+    assert kept(ports) == [made]

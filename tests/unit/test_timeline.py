@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import stat
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from becalm.policy.labels import LabelSelector
 from becalm.repository.format import Layout
 from becalm.repository.reader import open_repository
 from becalm.storage import open_store
+from becalm.storage.wrappers import Counting
 from becalm.testing.fake_cluster import DEFAULT_KINDS
 from becalm.testing.manifests import a_map, a_namespace, a_secret
 from becalm.testing.saved_points import CUT, PASSWORD, save_point
@@ -234,3 +236,92 @@ def test_an_index_that_cannot_be_there_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="index"):
         Timeline.open(tmp_path / "file" / "index.sqlite", "one")
+
+
+def indexed(tmp_path: Path, store: ObjectStore) -> Counting:
+    """Make an index, then bring it up to date as another process would; return what the second one asked of the store."""
+    for _ in range(2):
+        counted = Counting(store)
+        timeline = Timeline.open(tmp_path / "warm.sqlite", "one")
+        try:
+            repository = open_repository(counted, PASSWORD)
+            timeline.refresh(repository, timeline.points(repository, "shop"))
+            told(timeline, repository)
+        finally:
+            timeline.close()
+    return counted
+
+
+def test_a_warm_index_reads_nothing_that_it_knows(tmp_path: Path, store: ObjectStore) -> None:
+    """Neither snapshots nor index objects nor packs: it gets no more than whoever only opens the repository."""
+    for number in range(4):
+        save(store, number, {"a": str(number)}, complete=number != 2)
+    asked, opened = indexed(tmp_path, store), Counting(store)
+    open_repository(opened, PASSWORD)
+
+    assert asked.calls["get"] == opened.calls["get"] > 0
+
+
+def test_the_points_that_the_index_tells_are_those_of_the_bucket(store: ObjectStore, timeline: Timeline) -> None:
+    """Complete ones of the policy, also when some were known before and others are gone."""
+    first = save(store, 0, {"a": "1"})
+    save(store, 1, {}, complete=False)
+    save(store, 2, {}, policy="other")
+    repository = refreshed(timeline, store)
+    last = save(store, 3, {"a": "2"})
+    assert {point.id for point in timeline.points(repository, "shop")} == {first, last}
+
+    store.delete(f"{Layout.SNAPSHOTS}{first}")
+
+    assert {point.id for point in timeline.points(repository, "shop")} == {last}
+
+
+def test_a_snapshot_that_comes_back_counts_again(store: ObjectStore, timeline: Timeline) -> None:
+    """As in a bucket with versions, where a deletion is taken back."""
+    ids = [save(store, number, {"a": str(number)}) for number in range(2)]
+    refreshed(timeline, store)
+    key = f"{Layout.SNAPSHOTS}{ids[1]}"
+    sealed = store.get(key)
+    store.delete(key)
+    refreshed(timeline, store)
+    store.put(key, sealed)
+    repository = refreshed(timeline, store)
+
+    assert [point for _, point, _ in told(timeline, repository)] == ids
+
+
+def test_the_file_tells_no_content(tmp_path: Path, store: ObjectStore) -> None:
+    """What an object says is sealed; of a Secret nothing is kept at all."""
+    for number, (level, key) in enumerate((("plain-one", "c2VjcmV0"), ("plain-two", "aGlkZGVu"))):
+        objects = [a_map(name="a", level=level), a_secret(key=key)]
+        save_point(store, objects, kinds=DEFAULT_KINDS, cut=CUT + timedelta(minutes=number))
+    indexed(tmp_path, store)
+    held = (tmp_path / "warm.sqlite").read_bytes()
+    timeline = Timeline.open(tmp_path / "warm.sqlite", "one")
+    kept = timeline.database.execute("SELECT kind, body IS NULL FROM version ORDER BY kind").fetchall()
+    timeline.close()
+
+    assert not [word for word in (b"plain-one", b"plain-two", b"c2VjcmV0", b"aGlkZGVu") if word in held]
+    assert kept == [("ConfigMap", 0), ("ConfigMap", 0), ("Secret", 1), ("Secret", 1)]
+
+
+def test_content_that_was_harmed_in_the_index_is_read_from_the_bucket(store: ObjectStore, timeline: Timeline) -> None:
+    """The seal shows it."""
+    ids = [save(store, number, {"a": str(number)}) for number in range(2)]
+    repository = refreshed(timeline, store)
+    timeline.database.execute("UPDATE version SET body = randomblob(200)")
+
+    assert told(timeline, repository) == [("added", ids[0], []), ("changed", ids[1], ["data.level"])]
+
+
+def test_one_process_at_a_time_has_the_index(tmp_path: Path) -> None:
+    """Another one waits until it is let go: nobody takes a file that is being written for a damaged one."""
+    path = tmp_path / "index.sqlite"
+    timeline = Timeline.open(path, "one")
+    with open(f"{path}.lock", "rb") as lock:  # noqa: PTH123  (its number is asked for)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        timeline.close()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it would raise
+
+    assert path.exists()

@@ -113,7 +113,11 @@ def files(timeline: Timeline, repository: Repository, query: Query) -> list[Foun
 
     Raises: UsageError (too many are meant), Damaged, and what the store raises.
     """
-    search = _Search(timeline, repository, query.name)
+    with timeline.at_once():
+        return _files(timeline, _Search(timeline, repository, query.name), query)
+
+
+def _files(timeline: Timeline, search: _Search, query: Query) -> list[FoundFile]:
     found: dict[tuple[str, str], FoundFile] = {}
     for moment in timeline.moments:
         if not query.counts(moment):

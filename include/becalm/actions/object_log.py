@@ -1,6 +1,6 @@
 """What became of one object from point to point: when it came, how it changed, who did it as far as that is known, and when it was gone.
 
-It is answered from the index (`timeline`); contents are read from the bucket only where two versions are compared. Values of Secrets are hidden.
+It is answered from the index (`timeline`); of the bucket is read only what the index does not keep. Values of Secrets are hidden.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from becalm.actions.diff import Change, Rules, compare_objects
 from becalm.actions.drift_writers import maker_of, writer_of
-from becalm.actions.restore_trust import parse
 from becalm.actions.timeline import Moment  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.kube.diffing import FieldChange  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.model import ResourceRef  # noqa: TC001  (pydantic resolves the annotations at run time)
-from becalm.repository.format import BlobKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +49,14 @@ def log(timeline: Timeline, repository: Repository, pattern: ObjectPattern, rule
     """
     exact = "" if _GLOB & set(pattern.name) else pattern.name
     for _, versions in groupby(timeline.versions(name=exact, wants=pattern.matches), key=lambda version: version.ref):
-        yield from _of_one(list(versions), repository, rules, everything=everything)
+        yield from _of_one(list(versions), timeline, repository, rules, everything=everything)
 
 
-def _of_one(versions: list[Version], repository: Repository, rules: Rules, *, everything: bool) -> Iterator[Entry]:
+def _of_one(versions: list[Version], timeline: Timeline, repository: Repository, rules: Rules, *, everything: bool) -> Iterator[Entry]:
     held: Version | None = None
     old: Manifest = {}
     for version in versions:
-        new = content(repository, version)
+        new = timeline.content(repository, version)
         if held is not None and version.before == held.last:
             fields, _ = compare_objects(old, new, rules.fields)
             if fields or everything:
@@ -77,9 +75,3 @@ def _of_one(versions: list[Version], repository: Repository, rules: Rules, *, ev
 def _entry(version: Version, change: Change, seen: Moment, **more: Any) -> Entry:
     since = version.last if change is Change.REMOVED else version.before
     return Entry(ref=version.ref, kind=version.kind, change=change, since=since, seen=seen, **more)
-
-
-def content(repository: Repository, version: Version) -> Manifest:
-    """Return a version's object; one that is none is empty. Raises: Damaged, and what the store raises."""
-    manifest, _ = parse(repository.blob(BlobKind.DATA, blob) for blob in version.content)
-    return manifest if isinstance(manifest, dict) else {}

@@ -19,6 +19,7 @@ from becalm.actions import credentials, upload
 from becalm.actions.pulse import Pulse, alive_until
 from becalm.actions.restore_inplace import Replacing
 from becalm.actions.restore_marks import Mark, Stage
+from becalm.actions.restore_pace import Pace
 from becalm.actions.restore_shape import restored_from
 from becalm.actions.restore_steps import VolumeAction
 from becalm.clock import Deadline
@@ -180,7 +181,7 @@ class Filling:
     def _wait(self, spec: MoverSpec, step: VolumeStep, movers: Mover, look: Callable[[], None]) -> str:
         """Wait until a mover ended; return why it failed, or nothing."""
         deadline = Deadline(self.ports.clock, self.ports.settings.mover_timeout_seconds)
-        polls = 0
+        polls, pace = 0, Pace()
         while not deadline.passed():
             self.pulse.beat(self.ports)
             look()
@@ -194,7 +195,7 @@ class Filling:
             polls += 1
             if status.state is MoverState.WAITING and polls % POLLS_PER_LOAN == 0:
                 self.lend(spec.namespace)
-            self.ports.progress(f"fill {step.target}: {told(status, step)}")
+            self.ports.progress(f"fill {step.target}: {told(status, step, pace, now=self.ports.clock.monotonic())}")
             self.ports.clock.sleep(POLL_SECONDS)
         return f"not done within {self.ports.settings.mover_timeout_seconds:.0f} s"
 
@@ -226,10 +227,12 @@ def _mark(claim: Manifest, step: VolumeStep, plan: RestorePlan, run: str, ports:
     ports.cluster.apply(CLAIM, patch, verb=Verb.MERGE)
 
 
-def told(status: MoverStatus, step: VolumeStep) -> str:
-    """Say how far a mover is, for a person: what it said itself, and which share of the volume that is. Pure."""
+def told(status: MoverStatus, step: VolumeStep, pace: Pace, *, now: float) -> str:
+    """Say how far a mover is, for a person: what it said itself, which share of the volume that is, how fast it comes, and for how long."""
     said = status.progress or status.reason or str(status.state)
     found = _BYTES.search(status.progress)
     if not found or not step.size_bytes:
         return said
-    return f"{min(100, 100 * int(found[1]) // step.size_bytes)} %, {said}"
+    done = int(found[1])
+    rate = pace.told(done, size=step.size_bytes, now=now)
+    return f"{min(100, 100 * done // step.size_bytes)} %, {said}{rate and f', {rate}'}"

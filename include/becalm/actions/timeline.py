@@ -1,49 +1,50 @@
 """What each object of a policy's recovery points looked like, from point to point: a local index, made again from the bucket whenever it is not there.
 
-It holds names, kinds, labels, and by which blobs an object's content is known; never the content. An object that did not change between two points
+It holds names, kinds and labels, and the content of each version sealed with the repository's own key; of Secrets none. An object that did not change between two points
 takes no room: a version has the first and the last point that hold it. Trees are known by their content, so a new point costs what differs from
 the one before it. Only complete points count: an object that a partial point lacks need not have been gone.
 
-The file is SQLite, readable by its owner alone. One that is damaged, of another format or of another repository is thrown away and made anew.
+The file is SQLite, readable by its owner alone; one process at a time has it. One that is damaged, of another format or of another repository is
+thrown away and made anew: what a crash of the machine does to it does not matter.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
+import zstandard
 
 from becalm.actions.lanes import side_by_side
 from becalm.actions.restore_trust import parse
-from becalm.clock import format_time, parse_time
-from becalm.errors import NotFound, UsageError
-from becalm.kube.rules import child
-from becalm.model import CLUSTER_SCOPE, CORE_GROUP, ResourceRef
-from becalm.repository.format import NodeType
-from becalm.repository.tree import lookup
+from becalm.actions.timeline_intake import LARGEST_KEPT, READERS, Intake, transaction
+from becalm.catalog import points as catalog
+from becalm.clock import parse_time
+from becalm.errors import Damaged, PointMissing, UsageError
+from becalm.model import RecoveryPoint, ResourceRef
+from becalm.repository.crypto import unseal
+from becalm.repository.format import BlobKind, NodeType
+from becalm.repository.intents import withdrawn
+from becalm.repository.snapshots import load_snapshot, snapshot_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from becalm.model import RecoveryPoint
-    from becalm.repository.node import Node
+    from becalm.model import Manifest
     from becalm.repository.reader import Repository
 
-FORMAT = 1
-READERS = 16
-AT_ONCE = 2000
-"""So many objects are read before what was learned of them is written down."""
-ROOT = "resources"
-LEAF = 3
-"""Folders below the root: group, resource, namespace. The last one holds the objects."""
-SUFFIX = ".json"
+FORMAT = 2
+WAIT_SECONDS = 60
+MOST_NAMES = 64 << 20
+"""So many bytes of names of files are remembered; the directories beyond are read from the bucket each time."""
 
 _SCHEMA = """
 CREATE TABLE about (format INTEGER NOT NULL, repository TEXT NOT NULL);
@@ -51,7 +52,8 @@ CREATE TABLE point (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, cut TEXT N
 CREATE TABLE folder (path TEXT PRIMARY KEY, tree TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE object (number INTEGER PRIMARY KEY, grp TEXT, resource TEXT, namespace TEXT, name TEXT, UNIQUE (grp, resource, namespace, name));
 CREATE TABLE version (number INTEGER PRIMARY KEY, object INTEGER NOT NULL, content TEXT NOT NULL, kind TEXT NOT NULL, labels TEXT NOT NULL,
-                      first INTEGER NOT NULL, last INTEGER);
+                      first INTEGER NOT NULL, last INTEGER, body BLOB);
+CREATE TABLE passed (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX by_name ON object (name);
 CREATE INDEX of_object ON version (object);
 CREATE TABLE listing (tree TEXT PRIMARY KEY, entries BLOB NOT NULL) WITHOUT ROWID;
@@ -76,6 +78,8 @@ class Version:
     labels: Mapping[str, str]
     content: tuple[str, ...]
     """The blobs that it is made of."""
+    number: int
+    """By which the index knows it."""
     first: Moment
     last: Moment
     before: Moment | None
@@ -85,46 +89,62 @@ class Version:
 
 
 @dataclass(slots=True)
-class _New:
-    """A version that begins with the point at hand."""
-
-    object: int
-    node: Node
-    kind: str = ""
-    labels: str = "{}"
-
-
-@dataclass(slots=True)
 class Timeline:
     """The index, open. Not for several threads."""
 
     database: sqlite3.Connection
+    lock: int
+    """The file that keeps others waiting, open."""
     _points: list[tuple[int, Moment]] = field(default_factory=list)
+    _names: int | None = None
+    """How many bytes of names of files it holds, once it is known."""
 
     @classmethod
     def open(cls, path: Path, repository_id: str) -> Self:
         """Open the index of a repository, or begin one. Raises UsageError where the file cannot be used."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for attempt in range(2):
-                path.touch(mode=0o600)
-                database = sqlite3.connect(path, isolation_level=None)
-                try:
-                    if _is_sound(database, repository_id):
-                        return cls(database)
-                except sqlite3.DatabaseError:
-                    pass
-                database.close()
-                path.unlink()
-                if attempt == 0:
-                    _begin(path, repository_id)
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            database = _sound(path, repository_id) or _begun(path, repository_id)
+            database.execute("PRAGMA synchronous = OFF")  # it is made anew where a crash has harmed it
+            return cls(database, lock)
         except (OSError, sqlite3.Error) as error:
-            raise UsageError(f"the index cannot be used: {error}", where=str(path), hint="name another file with --index") from error
-        raise UsageError("the index cannot be made", where=str(path), hint="name another file with --index")
+            os.close(lock)
+            raise _unusable(path, error) from error
+        except BaseException:
+            os.close(lock)
+            raise
 
     def close(self) -> None:
         """Let it go."""
         self.database.close()
+        os.close(self.lock)
+
+    def points(self, repository: Repository, policy: str) -> list[RecoveryPoint]:
+        """Return the complete points of a policy. What the index knows of a snapshot is not read again.
+
+        Raises: Damaged, and what the store raises.
+        """
+        ids = snapshot_ids(repository)
+        gone = withdrawn(repository.store)  # after the list: what is in it and was withdrawn meanwhile does not count
+        passed = {name for (name,) in self.database.execute("SELECT id FROM passed")}
+        rows = self.database.execute("SELECT id, cut, tree FROM point WHERE gone = 0")
+        known = {name: RecoveryPoint(id=name, policy=policy, cut=parse_time(cut), tree=tree) for name, cut, tree in rows}
+        living = [name for name in ids if name not in gone]
+        unknown = [name for name in living if name not in known and name not in passed]
+        for name, read in zip(unknown, side_by_side(lambda name: _read(repository, name), unknown, lanes=READERS), strict=True):
+            if read is None:
+                continue
+            (point,) = read
+            if point is not None and point.policy == policy and point.complete:
+                known[name] = point
+            else:
+                self.database.execute("INSERT OR IGNORE INTO passed VALUES (?)", (name,))
+        return [known[name] for name in living if name in known]
 
     def refresh(
         self, repository: Repository, points: Iterable[RecoveryPoint], progress: Callable[[str, int, int], None] = lambda *_: None
@@ -136,15 +156,15 @@ class Timeline:
         wanted = sorted((point for point in points if point.complete), key=lambda point: (point.cut, point.id))
         rows = self.database.execute("SELECT id, cut, gone FROM point").fetchall()
         newest = max(((parse_time(cut), name) for name, cut, _ in rows), default=None)
-        known = {name for name, _, _ in rows}
+        known = {name for name, _, gone in rows if not gone}
         new = [point for point in wanted if point.id not in known]
-        if newest and any((point.cut, point.id) < newest for point in new):  # between others: begin again
+        if newest and any((point.cut, point.id) <= newest for point in new):  # between others, or back again: begin anew
             self._empty()
             known, new = set(), wanted
         living = {point.id for point in wanted}
         self._forget([name for name in known if name not in living])
         if new:
-            writer = _Writer(self.database, repository)
+            writer = Intake(self.database, repository)
             for number, point in enumerate(new):
                 progress("indexing recovery points", number, len(new))
                 writer.add(point)
@@ -164,11 +184,11 @@ class Timeline:
         """
         where, given = ("WHERE name = ?", (name,)) if name else ("", ())
         query = (
-            "SELECT grp, resource, namespace, name, kind, labels, content, first, last FROM object JOIN version ON version.object = object.number "  # noqa: S608
+            "SELECT grp, resource, namespace, name, kind, labels, content, first, last, version.number FROM object JOIN version ON version.object = object.number "  # noqa: S608
             f"{where} ORDER BY grp, resource, namespace, name, first"
         )
         numbers = [seq for seq, _ in self._points]
-        for group, resource, namespace, named, kind, labels, content, first, last in self.database.execute(query, given):
+        for group, resource, namespace, named, kind, labels, content, first, last, number in self.database.execute(query, given):
             ref = ResourceRef(group=group, resource=resource, namespace=namespace or None, name=named)
             if not wants(ref, kind):
                 continue
@@ -180,11 +200,24 @@ class Timeline:
                 kind=kind,
                 labels=orjson.loads(labels),
                 content=tuple(content.split(",")) if content else (),
+                number=number,
                 first=self._points[begin][1],
                 last=self._points[end - 1][1],
                 before=self._points[begin - 1][1] if begin else None,
                 after=self._points[end][1] if end < len(numbers) else None,
             )
+
+    def content(self, repository: Repository, version: Version) -> Manifest:
+        """Return a version's object, from the index where it is kept there; one that is none is empty. Raises: Damaged, what the store raises."""
+        row = self.database.execute("SELECT body FROM version WHERE number = ?", (version.number,)).fetchone()
+        try:
+            if row and row[0]:
+                kept = zstandard.ZstdDecompressor().decompress(bytes(unseal(repository.key, row[0])), max_output_size=LARGEST_KEPT)
+                return dict(orjson.loads(kept))
+        except (Damaged, zstandard.ZstdError, ValueError):
+            pass  # the bucket knows it too
+        manifest, _ = parse(repository.blob(BlobKind.DATA, blob) for blob in version.content)
+        return manifest if isinstance(manifest, dict) else {}
 
     def entries(self, repository: Repository, tree: str) -> list[tuple[str, str]]:
         """Return the names in a tree, each with the tree below it where it is a directory; remembered from then on.
@@ -195,159 +228,76 @@ class Timeline:
         if found:
             return [(name, below) for name, below in orjson.loads(found[0])]
         entries = [(node.name, node.subtree or "" if node.type is NodeType.DIR else "") for node in repository.tree(tree)]
+        if self._names is None:
+            self._names = int(self.database.execute("SELECT coalesce(sum(length(entries)), 0) FROM listing").fetchone()[0])
         text = orjson.dumps([(name.encode(errors="replace").decode(), below) for name, below in entries])
-        self.database.execute("INSERT OR IGNORE INTO listing VALUES (?, ?)", (tree, text))
+        if self._names + len(text) <= MOST_NAMES:
+            self._names += len(text)
+            self.database.execute("INSERT OR IGNORE INTO listing VALUES (?, ?)", (tree, text))
         return entries
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Write what is remembered meanwhile in one go; nothing of it where the block fails."""
+        with transaction(self.database):
+            yield
+
     def _empty(self) -> None:
-        with _transaction(self.database):
+        with transaction(self.database):
             for table in ("point", "folder", "object", "version"):
                 self.database.execute(f"DELETE FROM {table}")  # noqa: S608  (our own names)
 
     def _forget(self, gone: Sequence[str]) -> None:
         if not gone:
             return
-        with _transaction(self.database):
+        with transaction(self.database):
             self.database.executemany("UPDATE point SET gone = 1 WHERE id = ?", [(name,) for name in gone])
+            if self.database.execute("SELECT coalesce(sum(length(entries)), 0) FROM listing").fetchone()[0] > MOST_NAMES // 2:
+                self.database.execute("DELETE FROM listing")  # many of them may be of points that are gone
             self.database.execute(
                 "DELETE FROM version WHERE last IS NOT NULL AND NOT EXISTS "
                 "(SELECT 1 FROM point WHERE gone = 0 AND seq BETWEEN version.first AND version.last)"
             )
 
 
-class _transaction:  # noqa: N801  (it reads as a verb)
-    """All of a block, or nothing of it."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, failed: object, *_: object) -> None:
-        self._database.execute("ROLLBACK" if failed else "COMMIT")
+def _unusable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"the index cannot be used: {error}", where=str(path), hint="name another file with --index")
 
 
-def _is_sound(database: sqlite3.Connection, repository_id: str) -> bool:
-    if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        return False
-    return database.execute("SELECT format, repository FROM about").fetchall() == [(FORMAT, repository_id)]
+def _read(repository: Repository, snapshot_id: str) -> tuple[RecoveryPoint | None] | None:
+    """Read which point a snapshot is, or that it is none; nothing where it went away."""
+    try:
+        return (catalog.parse(*load_snapshot(repository, snapshot_id)),)
+    except PointMissing:
+        return None
 
 
-def _begin(path: Path, repository_id: str) -> None:
+def _connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript(_SCHEMA)
-        database.execute("INSERT INTO about VALUES (?, ?)", (FORMAT, repository_id))
+    return sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
 
 
-class _Writer:
-    """Takes in one point after the other, oldest first; knows the folders of the newest."""
-
-    def __init__(self, database: sqlite3.Connection, repository: Repository) -> None:
-        self._database = database
-        self._repository = repository
-        self._trees: dict[str, str] = {}
-        self._below: dict[str, set[str]] = defaultdict(set)
-        self._remember()
-
-    def _remember(self) -> None:
-        """Know the folders of the newest point, and nothing else."""
-        self._trees.clear()
-        self._below.clear()
-        for path, tree in self._database.execute("SELECT path, tree FROM folder"):
-            self._know(path, tree)
-
-    def _know(self, path: str, tree: str) -> None:
-        self._trees[path] = tree
-        self._below[path.rpartition("/")[0]].add(path)
-
-    def add(self, point: RecoveryPoint) -> None:
-        """Take in a point, whole or not at all. Raises: Damaged, and what the store raises."""
-        seq = (self._database.execute("SELECT max(seq) FROM point").fetchone()[0] or 0) + 1
-        try:
-            top = lookup(self._repository, point.tree, ROOT).subtree
-        except NotFound:
-            top = ""
-        try:
-            with _transaction(self._database):
-                self._folder(ROOT, top, seq)
-                self._database.execute(
-                    "INSERT INTO point (seq, id, cut, tree) VALUES (?, ?, ?, ?)", (seq, point.id, format_time(point.cut), point.tree)
-                )
-        except BaseException:
-            self._remember()  # what was learned half is not known
-            raise
-
-    def _folder(self, path: str, tree: str, seq: int) -> None:
-        """Bring a folder to what it is now."""
-        if self._trees.get(path, "") == tree:
-            return
-        depth = path.count("/")
-        if depth == LEAF:
-            self._objects(path, tree, seq)
-        else:
-            nodes = self._repository.tree(tree) if tree else []
-            now = {f"{path}/{node.name}": node.subtree or "" for node in nodes if node.type is NodeType.DIR}
-            for inner in sorted(self._below[path] - now.keys()):
-                self._folder(inner, "", seq)
-            for inner, below in now.items():
-                self._folder(inner, below, seq)
-        if tree:
-            self._know(path, tree)
-            self._database.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (path, tree))
-        else:
-            self._trees.pop(path, None)
-            self._below[path.rpartition("/")[0]].discard(path)
-            self._database.execute("DELETE FROM folder WHERE path = ?", (path,))
-
-    def _objects(self, path: str, tree: str, seq: int) -> None:
-        """Bring the objects of a namespace's folder to what they are now: end versions that are over, begin others."""
-        _, group, resource, namespace = path.split("/")
-        place = ("" if group == CORE_GROUP else group, resource, "" if namespace == CLUSTER_SCOPE else namespace)
-        rows = self._database.execute(
-            "SELECT name, version.number, content FROM object JOIN version ON version.object = object.number "
-            "WHERE grp = ? AND resource = ? AND namespace = ? AND last IS NULL",
-            place,
-        )
-        held = {name: (number, content) for name, number, content in rows}
-        nodes = [
-            node for node in (self._repository.tree(tree) if tree else ()) if node.type is NodeType.FILE and node.name.endswith(SUFFIX)
-        ]
-        now = {node.name.removesuffix(SUFFIX): node for node in nodes}
-        over = [number for name, (number, content) in held.items() if name not in now or _content(now[name]) != content]
-        self._database.executemany("UPDATE version SET last = ? WHERE number = ?", [(seq - 1, number) for number in over])
-        new = [(name, node) for name, node in now.items() if name not in held or held[name][1] != _content(node)]
-        for begin in range(0, len(new), AT_ONCE):
-            self._begin(place, new[begin : begin + AT_ONCE], seq)
-
-    def _begin(self, place: tuple[str, str, str], new: list[tuple[str, Node]], seq: int) -> None:
-        versions = [_New(self._number(place, name), node) for name, node in new]
-        side_by_side(self._learn, versions, lanes=READERS)
-        self._database.executemany(
-            "INSERT INTO version (object, content, kind, labels, first) VALUES (?, ?, ?, ?, ?)",
-            [(one.object, _content(one.node), one.kind, one.labels, seq) for one in versions],
-        )
-
-    def _number(self, place: tuple[str, str, str], name: str) -> int:
-        found = self._database.execute(
-            "SELECT number FROM object WHERE grp = ? AND resource = ? AND namespace = ? AND name = ?", (*place, name)
-        ).fetchone()
-        if found:
-            return int(found[0])
-        cursor = self._database.execute("INSERT INTO object (grp, resource, namespace, name) VALUES (?, ?, ?, ?)", (*place, name))
-        return int(cursor.lastrowid or 0)
-
-    def _learn(self, one: _New) -> None:
-        """Read an object for its kind and its labels; one that is none has neither."""
-        manifest, wrong = parse(self._repository.read_file(one.node))
-        if wrong or not isinstance(manifest, dict):
-            return
-        kind: Any = manifest.get("kind")
-        one.kind = kind if isinstance(kind, str) else ""
-        labels = child(manifest, "metadata", "labels")
-        one.labels = orjson.dumps({str(key): str(value) for key, value in labels.items()}).decode()
+def _sound(path: Path, repository_id: str) -> sqlite3.Connection | None:
+    """Open the index as it is; nothing where it is none, is damaged, or is another repository's."""
+    if not path.exists():
+        return None
+    database = _connect(path)
+    try:
+        checked = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        if checked and database.execute("SELECT format, repository FROM about").fetchall() == [(FORMAT, repository_id)]:
+            return database
+    except sqlite3.DatabaseError:  # the lock is ours: nobody else is at work on it
+        database.close()
+        return None
+    database.close()
+    return None
 
 
-def _content(node: Node) -> str:
-    return ",".join(node.content or ())
+def _begun(path: Path, repository_id: str) -> sqlite3.Connection:
+    """Begin an empty index in place of what is there."""
+    for name in (path, path.with_name(f"{path.name}-journal")):
+        name.unlink(missing_ok=True)
+    database = _connect(path)
+    database.executescript(_SCHEMA)
+    database.execute("INSERT INTO about VALUES (?, ?)", (FORMAT, repository_id))
+    return database

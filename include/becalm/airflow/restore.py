@@ -26,6 +26,7 @@ from becalm.model import from_payload, payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.sdk import Context
@@ -280,8 +281,9 @@ class FinishOperator(RestoreTask):
 
 
 def began(context: Context) -> datetime:
-    """Return when the run was asked for: the same for each of its tasks and their tries, so that its reports share a name."""
-    moment: datetime = context["dag_run"].run_after
+    """Return when the run began: the same for each of its tasks and their tries, so that its reports share a name."""
+    run: Any = context["dag_run"]
+    moment: datetime = run.start_date or run.run_after
     return moment
 
 

@@ -13,15 +13,19 @@ from becalm.actions.certificates import SOON
 from becalm.catalog import points as catalog
 from becalm.catalog.adoption import POLICY as ADOPTED
 from becalm.catalog.adoption import adopted, is_hexadecimal
+from becalm.catalog.moments import moment
+from becalm.catalog.points import LATEST
 from becalm.cli.adopt import adopted_table, describe, show_adopted
 from becalm.cli.console import console, human_bytes, print_json
+from becalm.cli.point_objects import listed, show_objects
 from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, find_place
 from becalm.clock import SystemClock, format_time, parse_time
+from becalm.errors import NotFound, UsageError
 from becalm.model import RecoveryPoint, payload
+from becalm.policy import globs
 from becalm.policy.units import format_duration
-from becalm.repository.format import NodeType
 from becalm.repository.reader import Repository, open_repository
-from becalm.repository.tree import lookup, walk
+from becalm.repository.tree import lookup
 
 PointOption = Annotated[str, typer.Option("--point", help="A recovery point: latest, an id, a time, or “2 weeks ago”.")]
 
@@ -115,27 +119,43 @@ def show(  # noqa: PLR0917  (typer reads the options from the signature)
     name: NameOption = "",
     password: PasswordOption = "",
     objects: Annotated[bool, typer.Option("--objects", help="List every object and volume in it.")] = False,  # noqa: FBT002
-    as_of: Annotated[str, typer.Option("--as-of", help="The newest complete point at or before this time; the same as --point TIME.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="List the objects and volumes of this namespace only; a glob is fine.")
+    ] = "",
+    wanted: Annotated[
+        str, typer.Option("--object", help="Print this object as it was: v1/ConfigMap/shop/settings. Values of Secrets are hidden.")
+    ] = "",
+    as_of: Annotated[str, typer.Option("--as-of", help="The newest complete point at or before this time: a day, or “2 weeks ago”.")] = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Show one recovery point: what it is, what it holds, what it does not and why."""
+    if as_of and point != LATEST:
+        raise UsageError("a point and a time are two things", where="--as-of", hint="leave out --point or --as-of")
+    when = moment(as_of, now=SystemClock().now()) if as_of else None
     repository, found = _find(policy, target, name, password, as_of or point)
     if found.policy == ADOPTED:
+        if namespace or wanted:
+            raise UsageError(
+                "a snapshot that Becalm did not write holds no objects", where=found.id[:8], hint="becalm extract gets its files"
+            )
         show_adopted(repository, found, objects=objects, json=json)
+        return
+    if wanted:
+        show_objects(repository, found, wanted, json=json)
         return
     node = lookup(repository, found.tree, "recovery-point.json")
     description = orjson.loads(b"".join(repository.read_file(node)))
-    listed = (
-        [path for path, child in walk(repository, lookup(repository, found.tree, "resources").subtree) if child.type == NodeType.FILE]
-        if objects
-        else []
-    )
+    paths = listed(repository, found, namespace) if objects or namespace else []
+    volumes = [one for one in description["volumes"] if not namespace or globs.matches(namespace, one["volume"]["namespace"])]
+    if namespace and not (paths or volumes):
+        raise NotFound("the recovery point holds nothing of this namespace", where=namespace, hint="becalm show --objects lists all")
     if json:
-        print_json({"ok": True, "point": payload(found), "description": description, "objects": listed})
+        print_json({"ok": True, "point": payload(found), "description": description, "objects": paths})
         return
     counts = description["counts"]
     table = Table(show_header=False, box=None)
     rows = [
+        *([("as of", f"{format_time(when)}: the newest complete point at or before")] if when else []),
         ("recovery point", found.id),
         ("policy", f"{found.policy} (digest {description['policy']['digest'][:12]})"),
         ("cut", format_time(found.cut)),
@@ -146,14 +166,14 @@ def show(  # noqa: PLR0917  (typer reads the options from the signature)
         ("objects", str(counts["objects"])),
         *(
             ("volume", f"{v['volume']['namespace']}/{v['volume']['claim']}: {v['files']} files, {human_bytes(v['bytes_total'])}")
-            for v in description["volumes"]
+            for v in volumes
         ),
         *(("certificate", _certificate(one)) for one in description.get("certificates", ())),
         *(("missing", f"{f['where']}: {f['message']}") for f in description["missing"]),
         *(("anomaly", f"{f['where']}: {f['message']}") for f in description.get("anomalies", ())),
         *(("warning", f"{f['where']}: {f['message']}") for f in description.get("warnings", ())),
         *(("left out", f"{e['what']} by {e['by']}" + (f": {e['because']}" if e["because"] else "")) for e in description["excluded"]),
-        *(("object", path) for path in listed),
+        *(("object", path) for path in paths),
     ]
     for left, right in rows:
         table.add_row(left, right)

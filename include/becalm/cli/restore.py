@@ -64,15 +64,15 @@ from becalm.cli.restore_options import (
     read_wait,
 )
 from becalm.cli.restore_view import print_plan, print_report
-from becalm.errors import PermanentError, RestoreRefused, UsageError, exit_code
+from becalm.errors import BecalmError, PermanentError, RestoreRefused, UsageError, exit_code
 from becalm.model import payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from becalm.actions.handover import Ports
     from becalm.actions.restore import RestorePlan, RestoreReport, Verification
+    from becalm.actions.restore_record import RestoreRecord
     from becalm.cli.ports import Place
     from becalm.policy.spec import ProtectionPolicy
 
@@ -225,9 +225,7 @@ def _remembered(plan: RestorePlan, request: RestoreRequest, ports: Ports) -> tup
         _keep(restore_record.broken_off(begun, error, ended=ports.clock.now()), ports)
         raise
     ended = ports.clock.now()
-    _keep(
-        restore_record.record(plan, request, done, verification, cluster=cluster, started=started, ended=ended, asked_by=asked_by), ports
-    )
+    _keep(restore_record.record(plan, request, done, verification, cluster=cluster, started=started, ended=ended, asked_by=asked_by), ports)
     return done, verification
 
 

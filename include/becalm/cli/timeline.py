@@ -5,7 +5,9 @@ Both answer from an index on this machine, made from the bucket when it is not t
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +19,9 @@ from becalm.actions.diff import Change, Rules
 from becalm.actions.finding import Query
 from becalm.actions.restore_patterns import ObjectPattern
 from becalm.actions.timeline import Timeline
-from becalm.catalog import points as catalog
 from becalm.catalog.moments import moment
 from becalm.cli.console import clean, console, print_json, progress
-from becalm.cli.ports import JsonOption, NameOption, PasswordOption, PolicyFile, TargetOption, environment, find_place
+from becalm.cli.ports import JsonOption, NameOption, PasswordOption, TargetOption, environment, find_place
 from becalm.clock import SystemClock, format_time
 from becalm.errors import NotFound, UsageError
 from becalm.model import payload
@@ -40,14 +41,20 @@ IndexOption = Annotated[
     typer.Option("--index", help="The index's file; default: becalm/history/ in the cache of this account, one for each repository."),
 ]
 STYLES = {Change.ADDED: "green", Change.REMOVED: "red", Change.CHANGED: "yellow"}
+MOST_WORDS = 2
 SHOWN_FIELDS = 12
 """So many fields of one change are printed; --json has all."""
 
 
 def log(
     *,
-    object_: Annotated[str, typer.Argument(metavar="OBJECT", help="v1/ConfigMap/shop/settings; globs in namespace and name are fine.")],
-    policy: PolicyFile = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[POLICY] OBJECT",
+            help="The policy's file, and v1/ConfigMap/shop/settings; globs in namespace and name are fine. Without a file, say --target.",
+        ),
+    ],
     target: TargetOption = "",
     name: NameOption = "",
     password: PasswordOption = "",
@@ -59,6 +66,7 @@ def log(
 
     Values of Secrets are never printed.
     """
+    policy, object_ = _both(words, "OBJECT")
     pattern = _pattern(object_)
     with _opened(policy, target, name, password, index, quiet=json) as (timeline, repository):
         entries = list(object_log.log(timeline, repository, pattern, Rules(), everything=everything))
@@ -90,8 +98,12 @@ def _print(entry: Entry) -> None:
 
 def find(
     *,
-    pattern: Annotated[str, typer.Argument(metavar="NAME", help="A name, or a glob: settings, '*-tls', '*'.")],
-    policy: PolicyFile = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[POLICY] NAME", help="The policy's file, and a name, or a glob: settings, '*-tls', '*'. Without a file, say --target."
+        ),
+    ],
     target: TargetOption = "",
     name: NameOption = "",
     password: PasswordOption = "",
@@ -109,6 +121,7 @@ def find(
     """Find objects by name, kind, label and namespace, or files of volumes, over all recovery points: which point holds them first, and which last."""
     if file and (kinds or labels):
         raise UsageError("a file has no kind and no labels", where="--file", hint="leave out --kind and --selector")
+    policy, pattern = _both(words, "NAME")
     now = SystemClock().now()
     query = Query(
         name=pattern,
@@ -152,6 +165,14 @@ def _span(moments: Sequence[Moment]) -> str:
     return f"{len(moments)} complete points, from {format_time(moments[0].cut)[:19]}Z to {format_time(moments[-1].cut)[:19]}Z"
 
 
+def _both(words: Sequence[str], second: str) -> tuple[Path | None, str]:
+    """Return the policy's file, where one is named, and what is asked for. Raises UsageError."""
+    if len(words) > MOST_WORDS:
+        raise UsageError(f"{len(words)} words were given", where=words[MOST_WORDS], hint=f"write one {second}; put a glob in quotes")
+    *files, asked = words
+    return (Path(files[0]) if files else None), asked
+
+
 def _pattern(text: str) -> ObjectPattern:
     try:
         return ObjectPattern.parse(text)
@@ -173,20 +194,29 @@ def _opened(
     """Open the repository and its index, up to date."""
     place, _ = find_place(policy, target=target, name=name, password=password)
     repository = open_repository(place.store, place.password)
-    timeline = Timeline.open(index or _default(repository.id), f"{repository.id} {place.policy}")
+    identity = f"{repository.id} {place.policy}"
+    path = index or _default(identity)
+    timeline = Timeline.open(path, identity)
     try:
         with progress(quiet=quiet) as report:
             timeline.refresh(
                 repository,
-                catalog.points(repository, place.policy),
+                timeline.points(repository, place.policy),
                 lambda message, done, total: report(message, done=done, total=total),
             )
         yield timeline, repository
+    except sqlite3.Error as error:
+        raise UsageError(
+            f"the index cannot be read: {error}", where=str(path), hint="delete this file: it is made anew from the bucket"
+        ) from error
     finally:
         timeline.close()
 
 
-def _default(repository_id: str) -> Path:
+def _default(identity: str) -> Path:
+    """Return where the index is, where nobody says it. Raises UsageError where this account has no folder for such things."""
     given = environment()
-    cache = Path(given["XDG_CACHE_HOME"]) if given.get("XDG_CACHE_HOME") else Path(given.get("HOME") or "~").expanduser() / ".cache"
-    return cache / "becalm" / "history" / f"{repository_id[:16]}.sqlite"
+    cache = given.get("XDG_CACHE_HOME") or (f"{given['HOME']}/.cache" if given.get("HOME") else "")
+    if not cache:
+        raise UsageError("there is no folder for the index: neither XDG_CACHE_HOME nor HOME is set", hint="name a file with --index")
+    return Path(cache) / "becalm" / "history" / f"{sha256(identity.encode()).hexdigest()[:24]}.sqlite"

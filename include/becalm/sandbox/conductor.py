@@ -50,6 +50,8 @@ class Conductor:
     database_url: str = ""
     """SQLAlchemy's URL; empty is SQLite in `home`."""
     parallelism: int = 8
+    start_seconds: float = START_SECONDS
+    """How long it may take until it is healthy."""
     _token: str = ""
     _secrets: dict[str, Any] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
@@ -149,7 +151,7 @@ class Conductor:
         began = time.monotonic()
         while not self.running():
             waited = time.monotonic() - began
-            if process.poll() is not None or waited > START_SECONDS:
+            if process.poll() is not None or waited > self.start_seconds:
                 tail = log.read_text(errors="replace")[-2000:]
                 self.stop()
                 raise ClusterUnavailable(f"Airflow did not start within {waited:.0f} s", where=str(log), hint=tail)
@@ -186,8 +188,8 @@ class Conductor:
         for attempt in range(1, _ATTEMPTS + 1):
             asked = urllib.request.Request(f"{self.url}{path}", method=method, data=None if body is None else json.dumps(body).encode())
             asked.add_header("Content-Type", "application/json")
-            asked.add_header("Authorization", f"Bearer {self._login()}")
             try:
+                asked.add_header("Authorization", f"Bearer {self._login()}")
                 with urllib.request.urlopen(asked, timeout=30) as reply:
                     text = reply.read()
                     return json.loads(text) if text else None
@@ -227,7 +229,7 @@ class Conductor:
             try:
                 if not self.request("GET", f"/api/v2/dags/{quote(dag_id)}").get("is_stale"):
                     return
-            except MoverFailed:
+            except (MoverFailed, ClusterUnavailable):
                 pass
             time.sleep(0.5)
         errors = self.request("GET", "/api/v2/importErrors").get("import_errors", [])
