@@ -39,6 +39,15 @@ def test_three_points_in_order_and_one_for_three_are_what_must_be() -> None:
     assert (one.bad, one.made, one.skipped) == ([], 1, 2)
 
 
+def test_a_scheduled_run_beside_a_backfill_counts_only_in_that_it_must_not_overlap() -> None:
+    """Airflow schedules the newest slot of a new policy once it has any run."""
+    scheduled = replace(MADE[2], run="s", trigger="scheduled", slot=NOON, started=MADE[0].ended, ended=MADE[1].started)
+    beside, upon = judge("all", 3, GRID, (*MADE, scheduled)), judge("all", 3, GRID, (*MADE, replace(scheduled, ended=MADE[1].ended)))
+
+    assert (beside.bad, beside.made) == ([], 3)
+    assert any("began before" in line for line in upon.bad)
+
+
 @pytest.mark.parametrize(
     ("grid", "records", "words"),
     [

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from becalm.actions.handover import Trigger
 from becalm.airflow.handed import SKIPPED
 from becalm.catalog.history import RunRecord, history
 from becalm.errors import BecalmError, ClusterUnavailable
@@ -83,7 +84,8 @@ class Outcome:
 
 def judge(mode: str, wanted: int, grid: Sequence[Slot], records: Sequence[RunRecord]) -> Outcome:
     """Hold what Airflow shows and what the repository remembers against what must be."""
-    made = sorted((one for one in records if one.point), key=lambda one: one.started)
+    worked = sorted((one for one in records if one.point), key=lambda one: one.started)
+    made = [one for one in worked if one.trigger == Trigger.BACKFILL]  # Airflow schedules the newest slot beside it, once, for a new policy
     skipped = [slot for slot in grid if slot.begin == "skipped"]
     found = Outcome(mode=mode, slots=wanted, made=len(made), skipped=len(skipped))
     must_make = wanted if mode == "all" else 1
@@ -95,7 +97,7 @@ def judge(mode: str, wanted: int, grid: Sequence[Slot], records: Sequence[RunRec
     found.bad += [f"{one.slot}: not a whole recovery point: {one.reasons}" for one in made if not (one.ok and one.complete)]
     if [one.slot for one in made] != [slot.slot for slot in grid if slot.begin == "success"]:
         found.bad.append(f"not in the order of the slots: {[str(one.slot) for one in made]}")
-    found.bad += [f"{later.slot} began before {one.slot} had ended" for one, later in pairwise(made) if later.started < one.ended]
+    found.bad += [f"{later.slot} began before {one.slot} had ended" for one, later in pairwise(worked) if later.started < one.ended]
     return found
 
 
