@@ -95,7 +95,7 @@ def test_metrics_count_a_broken_policy_and_tell_of_the_others(policy: Path) -> N
 
     assert printed.exit_code == 0
     assert "becalm_policies_broken 1.0\n" in printed.output
-    assert 'becalm_policy_objective_met{policy="shop"} 0\n' in printed.output
+    assert 'becalm_policy_objective_met{policy="shop"} 0.0\n' in printed.output
     assert 'becalm_repository_bytes{policy="shop"} ' in printed.output
 
 
