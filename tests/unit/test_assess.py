@@ -51,6 +51,9 @@ def a_state(what: What, **more: Any) -> State:
         (a_state(What.SECRET, origin=Origin.DECLARED), "FKKFF"),
         (a_state(What.BY_HAND, origin=Origin.BY_HAND), "LKKLL"),
         (a_state(What.VOLUME, namespace=""), "KKLLL"),
+        (a_state(What.POD_VOLUME), "KKLLK"),
+        (a_state(What.POD_VOLUME, goes=True, on_node=True), "LLLLL"),
+        (a_state(What.OBJECT), "LKKLL"),
     ],
 )
 def test_each_disaster_takes_what_it_reaches(state: State, losses: str) -> None:

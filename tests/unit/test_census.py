@@ -68,6 +68,62 @@ def test_what_something_else_makes_again_is_no_state() -> None:
     assert seen.derived == {SHOP: 3}
 
 
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [
+        ("apps/v1", "Deployment"),
+        ("rbac.authorization.k8s.io/v1", "Role"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("batch/v1", "Job"),
+        ("apps/v1", "ReplicaSet"),
+        ("v1", "ServiceAccount"),
+    ],
+)
+def test_what_no_file_explains_and_nothing_owns_is_state(api_version: str, kind: str) -> None:
+    """Nobody makes it again, whatever kind it is of; what a file explains comes from there."""
+    explained = an_object(api_version, kind, "explained", SHOP, spec={})
+    explained["metadata"]["annotations"] = {"meta.helm.sh/release-name": "shop"}
+    cluster = FakeCluster()
+    cluster.put(a_namespace(SHOP), an_object(api_version, kind, "alone", SHOP, spec={}), explained)
+    (state,) = census.read(cluster).states
+
+    assert (state.what, state.name, state.origin) == (What.OBJECT, "alone", Origin.UNKNOWN)
+
+
+def test_what_kubernetes_itself_writes_is_no_state() -> None:
+    """Bootstrapped roles, what only its own parts wrote, default accounts, and jobs that have ended."""
+    role = an_object("rbac.authorization.k8s.io/v1", "ClusterRole", "admin", rules=[])
+    role["metadata"]["labels"] = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+    priority = an_object("scheduling.k8s.io/v1", "PriorityClass", "system-node-critical", value=1)
+    priority["metadata"]["managedFields"] = [{"manager": "kube-apiserver", "operation": "Update"}]
+    job = an_object("batch/v1", "Job", "migration", SHOP, spec={}, status={"conditions": [{"type": "Complete", "status": "True"}]})
+
+    assert found_in(role, priority, an_object("v1", "ServiceAccount", "default", SHOP), job) == []
+
+
+def test_a_node_is_state_only_where_a_person_changed_it() -> None:
+    """Nodes join again; a label or a taint that a person set does not."""
+    changed = an_object("v1", "Node", "node-1")
+    changed["metadata"]["managedFields"] = [
+        {"manager": "kubelet", "operation": "Update"},
+        {"manager": "kubectl-taint", "operation": "Update", "time": "2026-06-01T10:00:00Z"},
+    ]
+
+    assert found_in(changed, an_object("v1", "Node", "node-2")) == ["nodes/node-1"]
+
+
+def test_a_secret_that_an_operator_made_is_state_unless_it_makes_the_same_again() -> None:
+    """A password that an operator draws is another one the next time; one out of a vault is not."""
+    drawn, fetched = a_secret("drawn"), a_secret("fetched")
+    drawn["metadata"]["ownerReferences"] = [{"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "name": "db", "controller": True}]
+    fetched["metadata"]["ownerReferences"] = [{"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": "x"}]
+    cluster = FakeCluster()
+    cluster.put(a_namespace(SHOP), drawn, fetched)
+    (state,) = census.read(cluster).states
+
+    assert (state.where, state.detail) == ("secrets/shop/drawn", "its Cluster would make one again, with other content")
+
+
 def test_a_claim_that_an_operator_owns_is_state_all_the_same() -> None:
     """Its data is not made again by anybody."""
     claim = a_claim("db-0")
@@ -119,6 +175,10 @@ def test_what_belongs_to_a_run_is_passed_over() -> None:
         ({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, Origin.APPLIED),
         ({"annotations": {"meta.helm.sh/release-name": "x"}, "managedFields": [{"manager": "kubectl-edit"}]}, Origin.BY_HAND),
         ({"managedFields": [{"manager": "kubectl-client-side-apply"}]}, Origin.UNKNOWN),
+        ({"managedFields": [{"manager": "kubectl", "operation": "Apply"}]}, Origin.APPLIED),
+        ({"managedFields": [{"manager": "kubectl", "operation": "Update"}]}, Origin.UNKNOWN),
+        ({"managedFields": [{"manager": "argocd-controller", "operation": "Apply", "subresource": "status"}]}, Origin.UNKNOWN),
+        ({"managedFields": [{"manager": "some-operator", "operation": "Apply"}]}, Origin.UNKNOWN),
     ],
 )
 def test_where_an_object_says_that_it_comes_from(metadata: dict, origin: Origin) -> None:

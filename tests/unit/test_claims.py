@@ -117,6 +117,7 @@ def test_a_claim_holds_where_nothing_speaks_against_it() -> None:
         a_state(What.STATEFUL_SET, "statefulsets", group="apps"),
         a_state(What.DATABASE, "clusters", group="postgresql.cnpg.io"),
         a_state(What.SECRET, "secrets", origin=Origin.UNKNOWN),
+        a_state(What.CERTIFICATE, "secrets", origin=Origin.UNKNOWN),
         a_state(What.CUSTOM, "campaigns", group="example.org", changed=parse_time("2026-06-10T00:00:00Z")),
         a_state(What.CONFIG_MAP, created=parse_time("2026-06-10T00:00:00Z")),
         a_state(What.BY_HAND, "deployments", changed_by_hand=parse_time("2026-06-10T00:00:00Z"), hands=("kubectl-edit",)),
@@ -208,17 +209,18 @@ def test_a_date_that_cannot_be_replaced_is_left_alone() -> None:
 
 
 def test_confirm_writes_today_into_the_file(tmp_path: Path) -> None:
-    """The file keeps its rights, nothing lies beside it after, and policy check knows it as a claim."""
+    """The file keeps its rights, nothing new lies beside it after, what a killed one left is no hindrance, and policy check knows the claim."""
     file = tmp_path / "front.yaml"
     file.write_text(TEXT)
     file.chmod(0o640)
+    (tmp_path / ".front.yaml.new").write_text("left by one that was killed")
     today = SystemClock().now().date()
     done = CliRunner().invoke(app, ["claims", "confirm", str(file)])
     checked = CliRunner().invoke(app, ["policy", "check", str(tmp_path)])
 
     assert (done.exit_code, checked.exit_code) == (0, 0)
     assert (claims.load_file(file).spec.confirmed - today).days in {0, 1}
-    assert (file.stat().st_mode & 0o777, [one.name for one in tmp_path.iterdir()]) == (0o640, ["front.yaml"])
+    assert (file.stat().st_mode & 0o777, sorted(one.name for one in tmp_path.iterdir())) == (0o640, [".front.yaml.new", "front.yaml"])
     assert "ok, claim front: no policy" in checked.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,10 @@ GOOD = PolicyStatus(policy="shop", now=NOON, last_good=a_point(age=timedelta(hou
 def a_cluster(*objects: Manifest, namespaces: tuple[str, ...] = (SHOP,)) -> FakeCluster:
     """Return a cluster whose bound claims have volumes that can be cut."""
     cluster = FakeCluster()
-    cluster.put(a_storage_class(), a_snapshot_class(), *(a_namespace(name) for name in namespaces))
+    classes = a_storage_class(), a_snapshot_class()
+    for item in classes:
+        item["metadata"].setdefault("annotations", {})["meta.helm.sh/release-name"] = "storage"
+    cluster.put(*classes, *(a_namespace(name) for name in namespaces))
     for item in objects:
         cluster.put(item)
         if item["kind"] == "PersistentVolumeClaim" and "volumeName" in item["spec"]:
@@ -86,6 +90,24 @@ def test_a_policy_without_a_good_point_covers_nothing() -> None:
     assert all(not judged(cluster, protected(status=status)).whole for status in statuses)
 
 
+def test_a_point_that_was_made_by_another_selection_covers_nothing() -> None:
+    """It may not hold what the policy selects today: the next run will."""
+    item = the_only(judged(a_cluster(a_config_map("settings")), replace(protected(), changed=True)))
+
+    assert (item.verdict, "selected otherwise" in item.because) == (Verdict.STALE, True)
+
+
+def test_only_what_says_what_is_captured_makes_another_selection() -> None:
+    """A new namespace or volume rule does, a longer retention does not; a point that tells no policy is another."""
+    saved = a_policy().model_dump(mode="json", by_alias=True, exclude_none=True)
+    other = a_policy(select={"namespaces": ["shop", "till"]})
+
+    assert not coverage.selects_otherwise(a_policy(retention={"daily": 30}), saved)
+    assert coverage.selects_otherwise(other, saved)
+    assert coverage.selects_otherwise(a_policy(volumes={"default": "skip"}), saved)
+    assert coverage.selects_otherwise(a_policy(), {})
+
+
 def test_one_policy_that_stands_is_enough() -> None:
     """Another that selects the same and failed takes nothing away."""
     failed = Protection(policy=a_policy(name="other"), status=PolicyStatus(policy="other", now=NOON))
@@ -108,7 +130,9 @@ def test_a_volume_that_cannot_be_cut_is_not_covered() -> None:
     """The verdict is that of the next run: no snapshot class serves it."""
     cluster = FakeCluster()
     claim = a_claim("data")
-    cluster.put(a_namespace(SHOP), a_storage_class(), claim, a_volume(claim))
+    kept = a_storage_class()
+    kept["metadata"].setdefault("annotations", {})["meta.helm.sh/release-name"] = "storage"
+    cluster.put(a_namespace(SHOP), kept, claim, a_volume(claim))
     item = the_only(judged(cluster, protected()))
 
     assert (item.verdict, "no VolumeSnapshotClass serves" in item.because) == (Verdict.UNCOVERED, True)

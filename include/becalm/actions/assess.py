@@ -95,15 +95,17 @@ def loss(state: State, disaster: Disaster) -> Loss:
             return Loss.LOST if state.on_node or state.what is What.SCRATCH else Loss.KEPT
         case Disaster.VOLUME:
             return Loss.LOST if state.what in VOLUMES and state.what is not What.SCRATCH else Loss.KEPT
+        case Disaster.CLUSTER if state.what is What.POD_VOLUME and not state.goes:
+            return Loss.KEPT
         case Disaster.RANSOM | Disaster.CLUSTER:
             return _everywhere(state)
 
 
 def _with_namespace(state: State) -> Loss:
-    """Objects go; the data of a claim goes where its storage is told so; what belongs to no namespace, and paths of nodes, stay."""
+    """Objects go; the data of a volume goes where it is made for its claim or its pod; what belongs to no namespace, and paths of nodes, stay."""
     if not state.namespace or state.what is What.NODE_PATH:
         return Loss.KEPT
-    if state.what is What.CLAIM:
+    if state.what in {What.CLAIM, What.POD_VOLUME}:
         return Loss.LOST if state.goes else Loss.KEPT
     return _everywhere(state)
 

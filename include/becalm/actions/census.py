@@ -41,7 +41,10 @@ def read(cluster: Cluster) -> Census:
     served = cluster.discover()
     found = _Finder()
     namespaces = inventory.namespaces(cluster)
-    defined = {item["metadata"]["name"] for item in _each(cluster, CRD, found.findings)}
+    defined = set()
+    for item in _each(cluster, CRD, found.findings):
+        defined.add(item["metadata"]["name"])
+        found.take(CRD, item, custom=False)
     for kind in _FIRST:
         for item in _each(cluster, kind, found.findings):
             found.take(kind, item, custom=False)

@@ -150,8 +150,8 @@ def _stateful(claim: StatelessClaim, state: State) -> str:
     """Say why a piece contradicts that there is no state; nothing where it does not."""
     if state.what in _ALWAYS:
         return f"there is a {state.what}" + (f": {state.detail}" if state.detail else "")
-    if state.what is What.SECRET and state.origin not in {Origin.DECLARED, Origin.APPLIED}:
-        return "a secret that no file explains"
+    if state.resource == "secrets" and state.origin not in {Origin.DECLARED, Origin.APPLIED}:
+        return f"a {state.what} that no file explains"
     if state.what in {What.SCRATCH, What.BARE_POD, What.SECRET, What.CERTIFICATE}:
         return ""
     return _since(claim, state)

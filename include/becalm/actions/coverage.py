@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from becalm.actions import claims as claiming
 from becalm.actions import discover
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from becalm.policy.claims import StatelessClaim
     from becalm.policy.spec import ProtectionPolicy
 
+_DECIDING = ("select", "volumes")
+"""The sections of a policy that say what is captured."""
 NOBODY = "no policy selects the namespace"
 _NO_CLAIM = "only claims are captured: what must not be lost belongs on one"
 _BY_REFERENCE = "clusterScoped: auto takes it only where a selected object refers to it"
@@ -57,6 +59,8 @@ class Protection:
 
     policy: ProtectionPolicy
     status: PolicyStatus
+    changed: bool = False
+    """Whether it selects otherwise than when its last good point was made, or nobody knows."""
 
     @property
     def trouble(self) -> str:
@@ -68,7 +72,19 @@ class Protection:
             return f"the policy {name} selects it, and has no good recovery point yet"
         if self.status.met is False:
             return f"the policy {name} selects it, and its last good point ({format_time(self.status.last_good.cut)}) is older than its objective"
+        if self.changed:
+            when = format_time(self.status.last_good.cut)
+            return f"the policy {name} selects it, and selected otherwise when its last good point ({when}) was made: the next run saves it"
         return ""
+
+
+def selects_otherwise(policy: ProtectionPolicy, saved: Mapping[str, Any]) -> bool:
+    """Say whether a policy captures by other rules than those that a recovery point holds of it (`policy.document` of recovery-point.json).
+
+    What the point does not tell counts as otherwise. Pure.
+    """
+    now, then = policy.model_dump(mode="json", by_alias=True, exclude_none=True)["spec"], saved.get("spec")
+    return not isinstance(then, dict) or any(now.get(section) != then.get(section) for section in _DECIDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

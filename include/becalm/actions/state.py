@@ -33,6 +33,8 @@ class What(StrEnum):
     CONFIG_MAP = "config map"
     CERTIFICATE = "certificate"
     BY_HAND = "changed by hand"
+    OBJECT = "object that no file explains"
+    """Of any other kind, and nothing makes it again."""
 
 
 VOLUMES = frozenset({What.CLAIM, What.VOLUME, What.NODE_PATH, What.SCRATCH, What.POD_VOLUME})

@@ -12,12 +12,8 @@ MIRRORS = frozenset(
         ("", "endpoints"),
         ("discovery.k8s.io", "endpointslices"),
         ("coordination.k8s.io", "leases"),
-        ("apps", "replicasets"),
         ("apps", "controllerrevisions"),
-        ("", "replicationcontrollers"),
         ("", "podtemplates"),
-        ("batch", "jobs"),
-        ("", "nodes"),
         ("storage.k8s.io", "csinodes"),
         ("storage.k8s.io", "csistoragecapacities"),
         ("storage.k8s.io", "volumeattachments"),
@@ -107,6 +103,34 @@ DECLARING = {
 }
 """Labels and annotations by which a tool says that it keeps an object."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+APPLIERS = ("kubectl", "helm", "argocd", "kustomize-controller", "helm-controller", "kapp", "terraform", "Terraform", "pulumi")
+"""How the field managers of tools begin that apply files, where the server merged what they sent (the operation `Apply`)."""
+
+CLUSTER_MANAGERS = frozenset(
+    {
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "cloud-controller-manager",
+        "clusterrole-aggregation-controller",
+        "api-priority-and-fairness-config-producer-v1",
+    }
+)
+"""The field managers of Kubernetes' own parts: what only they wrote, a new cluster writes again."""
+BOOTSTRAPPED = ("kubernetes.io/bootstrapping", "apf.kubernetes.io/autoupdate-spec", "kube-aggregator.kubernetes.io/automanaged")
+"""Labels and annotations of what a new cluster has from its beginning."""
+
+MADE_ALIKE = (
+    "external-secrets.io",
+    "bitnami.com",
+    "secrets.hashicorp.com",
+    "onepassword.com",
+    "secrets.infisical.com",
+    "isindir.github.com",
+    "cert-manager.io",
+)
+"""Groups whose objects make a Secret again that does as well: from a vault, from sealed files, or by a new certificate."""
 
 HANDS = (
     "kubectl-edit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from becalm.actions.state import Origin
-from becalm.actions.state_kinds import DECLARING, HANDS, LAST_APPLIED
+from becalm.actions.state_kinds import APPLIERS, BOOTSTRAPPED, CLUSTER_MANAGERS, DECLARING, HANDS, LAST_APPLIED
 from becalm.clock import parse_time
 from becalm.kube.rules import child, children
 
@@ -27,7 +27,14 @@ def origin(manifest: Manifest) -> Origin:
     annotations, labels = child(manifest, "metadata", "annotations"), child(manifest, "metadata", "labels")
     if any(mark in annotations or mark in labels for mark in DECLARING) or labels.get("app.kubernetes.io/managed-by") == "Helm":
         return Origin.DECLARED
-    return Origin.APPLIED if LAST_APPLIED in annotations else Origin.UNKNOWN
+    return Origin.APPLIED if LAST_APPLIED in annotations or any(_applied(entry) for entry in _written(manifest)) else Origin.UNKNOWN
+
+
+def is_the_clusters_own(manifest: Manifest) -> bool:
+    """Say whether only Kubernetes itself wrote an object, or it says that a new cluster has it from its beginning."""
+    annotations, labels = child(manifest, "metadata", "annotations"), child(manifest, "metadata", "labels")
+    writers = {str(entry.get("manager")) for entry in _written(manifest)}
+    return any(mark in annotations or mark in labels for mark in BOOTSTRAPPED) or (bool(writers) and writers <= CLUSTER_MANAGERS)
 
 
 def created(manifest: Manifest) -> datetime | None:
@@ -37,11 +44,7 @@ def created(manifest: Manifest) -> datetime | None:
 
 def changed(manifest: Manifest) -> datetime | None:
     """Return when the object was last written, its status aside; where nobody knows, when it was made."""
-    written = [
-        found
-        for entry in children(manifest, "metadata", "managedFields")
-        if not entry.get("subresource") and (found := moment(entry.get("time")))
-    ]
+    written = [found for entry in _written(manifest) if (found := moment(entry.get("time")))]
     return max(written, default=created(manifest))
 
 
@@ -62,6 +65,15 @@ def moment(value: object) -> datetime | None:
         return parse_time(value) if isinstance(value, str) and value else None
     except ValueError:
         return None
+
+
+def _written(manifest: Manifest) -> list[Manifest]:
+    """Return who wrote what of an object, its status aside."""
+    return [entry for entry in children(manifest, "metadata", "managedFields") if not entry.get("subresource")]
+
+
+def _applied(entry: Manifest) -> bool:
+    return entry.get("operation") == "Apply" and str(entry.get("manager", "")).startswith(APPLIERS)
 
 
 def _is_hand(entry: Manifest) -> bool:

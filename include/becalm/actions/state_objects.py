@@ -10,6 +10,7 @@ from becalm.actions.state import Origin, State, What
 from becalm.actions.state_kinds import (
     CLOUDS,
     DATABASES,
+    MADE_ALIKE,
     MADE_BY_THE_CLUSTER,
     SEALING_KEY,
     SECRET_WORDS,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from becalm.model import Manifest
 
 SNAPSHOT_GROUPS = frozenset({"snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"})
+_JUDGED = frozenset({("", "secrets"), ("", "configmaps"), ("", "nodes")})
+"""Those of them that are no state are made again: tokens, certificates of the cluster, nodes that join."""
 
 
 def states(kind: Kind, manifest: Manifest, *, custom: bool) -> Iterator[State]:
@@ -33,8 +36,23 @@ def states(kind: Kind, manifest: Manifest, *, custom: bool) -> Iterator[State]:
     found = _of_kind(kind, manifest, base, custom=custom)
     if found:
         yield found
-    elif base.origin is Origin.BY_HAND and not state_marks.is_owned(manifest):
+    elif state_marks.is_owned(manifest):
+        return
+    elif base.origin is Origin.BY_HAND:
         yield replace(base, what=What.BY_HAND, detail=f"last by {', '.join(base.hands)}" + _when(base))
+    elif base.origin is Origin.UNKNOWN and not _comes_again(kind, manifest):
+        yield replace(base, what=What.OBJECT, detail="no file explains it, and nothing makes it again")
+
+
+def _comes_again(kind: Kind, manifest: Manifest) -> bool:
+    """Say whether an object that nothing owns is made again all the same, or has ended."""
+    table = (kind.group, kind.resource)
+    if table in _JUDGED or kind.group in SNAPSHOT_GROUPS or state_marks.is_the_clusters_own(manifest):
+        return True
+    if table == ("", "serviceaccounts"):
+        return str(manifest["metadata"]["name"]) == "default"
+    ended = {str(one.get("type")) for one in children(manifest, "status", "conditions") if one.get("status") == "True"}
+    return table == ("batch", "jobs") and not ended.isdisjoint({"Complete", "Failed"})
 
 
 def _base(kind: Kind, manifest: Manifest) -> State:
@@ -63,6 +81,8 @@ def _of_kind(kind: Kind, manifest: Manifest, base: State, *, custom: bool) -> St
     table = (kind.group, kind.resource)
     if table == ("snapshot.storage.k8s.io", "volumesnapshots"):
         return replace(base, what=What.SNAPSHOT, detail="it stands in the same storage as its volume")
+    if table == ("", "secrets") and state_marks.is_owned(manifest):
+        return _owned_secret(manifest, base)
     if kind.group in SNAPSHOT_GROUPS or (state_marks.is_owned(manifest) and table != ("", "services")):
         return None
     if table == ("", "secrets"):
@@ -93,6 +113,16 @@ def _secret(kind: Kind, manifest: Manifest, base: State) -> State | None:
     words = SECRET_WORDS.get(sort, "of a type of its own")
     count = len(child(manifest, "data"))
     return replace(base, what=What.SECRET, detail=f"{words}, {count} {'entry' if count == 1 else 'entries'}; {_kept_by(base)}")
+
+
+def _owned_secret(manifest: Manifest, base: State) -> State | None:
+    """Return a Secret that an operator made: it makes one again, and its content is another one then."""
+    owner = next((one for one in children(manifest, "metadata", "ownerReferences") if one.get("controller")), None)
+    owner = owner or children(manifest, "metadata", "ownerReferences")[0]
+    group = str(owner.get("apiVersion", "")).partition("/")[0]
+    if is_automatic_token(manifest) or any(_below(group, known) for known in MADE_ALIKE):
+        return None
+    return replace(base, what=What.SECRET, detail=f"its {owner.get('kind', 'owner')} would make one again, with other content")
 
 
 def _certificate(kind: Kind, manifest: Manifest, base: State) -> State | None:

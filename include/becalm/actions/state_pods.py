@@ -63,9 +63,9 @@ def _volume(volume: Manifest, pod: Manifest, base: State, node: str) -> State | 
         return replace(base, what=What.SCRATCH, part=f"emptyDir {name}", detail="it goes with the pod")
     if kind == "ephemeral":
         return replace(base, what=What.POD_VOLUME, part=f"ephemeral {name}", detail="its claim goes with the pod", goes=True, on_node=False)
-    return replace(
-        base, what=What.POD_VOLUME, part=f"{kind} {name}", detail="it is named in the pod itself, and has no claim", on_node=False
-    )
+    goes = kind == "csi"  # what a driver makes for one pod (KEP-596); all others name something that stands outside
+    detail = "it is named in the pod itself, and has no claim" + ("; it goes with the pod" if goes else "")
+    return replace(base, what=What.POD_VOLUME, part=f"{kind} {name}", detail=detail, goes=goes, on_node=goes)
 
 
 def _is_system(path: str) -> bool:

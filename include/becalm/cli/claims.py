@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
+from pathlib import Path
+from tempfile import mkstemp
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,16 +83,15 @@ def confirm(file: Annotated[Path, typer.Argument(metavar="CLAIM", help="The clai
 def replace_text(file: Path, text: str) -> None:
     """Replace a file's text, whole or not at all. Raises OSError."""
     target = file.resolve()
-    beside = target.with_name(f".{target.name}.new")
+    descriptor, name = mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    beside = Path(name)
     try:
-        with beside.open("xb") as out:
+        with os.fdopen(descriptor, "wb") as out:
             out.write(text.encode())
             out.flush()
             os.fsync(out.fileno())
         beside.chmod(target.stat().st_mode & 0o777)
         beside.replace(target)
-    except FileExistsError:
-        raise
     except OSError:
         with suppress(OSError):
             beside.unlink()

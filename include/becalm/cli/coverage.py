@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 from rich.table import Table
 
 from becalm.actions import claims, coverage
 from becalm.cli.console import clean, console, notes, print_json
 from becalm.cli.gaps import sound, stand
-from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption  # noqa: TC001  (as above)
+from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption, find_place
 from becalm.cli.survey import claims_in, own_namespace, reach, survey
 from becalm.clock import SystemClock, format_time
-from becalm.errors import PartialCapture, UsageError, exit_code
+from becalm.errors import BecalmError, PartialCapture, UsageError, exit_code
 from becalm.model import payload
 from becalm.policy.claims import says_claim
+from becalm.repository.reader import open_repository
+from becalm.repository.tree import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from becalm.actions.coverage import Coverage, Covered
+    from becalm.model import RecoveryPoint
     from becalm.policy.spec import ProtectionPolicy
 
 MOST_NAMED = 3
@@ -51,7 +55,7 @@ def report(
     for one in audits:
         if not one.ok:
             notes.print(clean(f"the claim {one.claim.name} is {one.standing}, and excuses nothing"))
-    protections = [coverage.Protection(policy=policy, status=stand(policy, path)) for path, policy in found]
+    protections = [protection(policy, path) for path, policy in found]
     judged = coverage.judge(seen, inventory, protections, claims.holding(audits), own=own_namespace())
     if json:
         print_json(document(judged))
@@ -59,6 +63,25 @@ def report(
         show(judged, every=every)
     if not judged.whole:
         raise typer.Exit(exit_code(PartialCapture("")))
+
+
+def protection(policy: ProtectionPolicy, path: Path) -> coverage.Protection:
+    """Return how a policy stands, and whether its last good point was made by the same selection."""
+    status = stand(policy, path)
+    changed = status.last_good is not None and _changed(policy, path, status.last_good)
+    return coverage.Protection(policy=policy, status=status, changed=changed)
+
+
+def _changed(policy: ProtectionPolicy, path: Path, point: RecoveryPoint) -> bool:
+    """Ask the point itself. One that cannot be read is no proof that it holds what the policy selects now."""
+    place, _ = find_place(path)
+    try:
+        repository = open_repository(place.store, place.password, few=True)
+        said = orjson.loads(b"".join(repository.read_file(lookup(repository, point.tree, "recovery-point.json"))))
+        return coverage.selects_otherwise(policy, said["policy"]["document"])
+    except (BecalmError, ValueError, TypeError, KeyError) as error:
+        notes.print(clean(f"what the last good point of {policy.name} was to hold cannot be read: {error}"))
+        return True
 
 
 def for_one_cluster(found: list[tuple[Path, ProtectionPolicy]], context: str) -> list[tuple[Path, ProtectionPolicy]]:
