@@ -37,6 +37,8 @@ class TroubleKind(StrEnum):
     """The policy's file cannot be followed."""
     DRILL = "drill"
     """The last drill did not succeed."""
+    COVERAGE = "coverage"
+    """State that no policy covers, or a claim that does not hold. The DAG of coverage tells it, not this watch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,7 @@ HEADLINE = {
     TroubleKind.UNREACHABLE: "its recovery points cannot be read",
     TroubleKind.BROKEN: "the policy cannot be followed",
     TroubleKind.DRILL: "the last drill failed",
+    TroubleKind.COVERAGE: "state is not covered",
 }
 
 

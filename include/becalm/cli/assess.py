@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from becalm.actions import coverage_look
 from becalm.actions.assess import Assessment, assess
 from becalm.actions.proposals import Proposal, propose
 from becalm.cli.console import clean, console, human_bytes, print_json
 from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption  # noqa: TC001  (as above)
-from becalm.cli.survey import own_namespace, reach, survey
+from becalm.cli.survey import own_namespace, reach
 from becalm.errors import UsageError
 from becalm.model import payload
 
@@ -28,7 +29,7 @@ def look(
     json: JsonOption = False,
 ) -> None:
     """Say what state a cluster holds, and what each disaster would take of it. With --propose, write policies to begin with."""
-    seen, inventory = survey(reach(kubeconfig=kubeconfig, context=context))
+    seen, inventory = coverage_look.survey(reach(kubeconfig=kubeconfig, context=context))
     found = assess(seen)
     proposals = propose(seen, inventory, own=own_namespace())
     written = write(proposals, folder) if folder else []

@@ -5,28 +5,25 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003  (typer resolves the annotations at run time)
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
-from becalm.actions import claims, coverage
+from becalm.actions import claims, coverage, coverage_look
 from becalm.cli.console import clean, console, notes, print_json
-from becalm.cli.gaps import sound, stand
+from becalm.cli.gaps import sound
 from becalm.cli.ports import ContextOption, JsonOption, KubeconfigOption, find_place
-from becalm.cli.survey import claims_in, own_namespace, reach, survey
+from becalm.cli.survey import claims_in, own_namespace, reach
 from becalm.clock import SystemClock, format_time
-from becalm.errors import BecalmError, PartialCapture, UsageError, exit_code
+from becalm.errors import PartialCapture, UsageError, exit_code
 from becalm.model import payload
 from becalm.policy.claims import says_claim
-from becalm.repository.reader import open_repository
-from becalm.repository.tree import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from becalm.actions.coverage import Coverage, Covered
-    from becalm.model import RecoveryPoint
     from becalm.policy.spec import ProtectionPolicy
+    from becalm.storage.base import ObjectStore
 
 MOST_NAMED = 3
 """So many alike are named in a table; the others are counted."""
@@ -50,7 +47,7 @@ def report(
     given = [path for path in paths if path.is_dir() or says_claim(path)]
     found = for_one_cluster(sound([path for path in paths if path.is_dir() or not says_claim(path)]), context)
     declared = claims_in(given)
-    seen, inventory = survey(reach(kubeconfig=kubeconfig, context=context, prefer=found[0][1].spec.cluster if found else ""))
+    seen, inventory = coverage_look.survey(reach(kubeconfig=kubeconfig, context=context, prefer=found[0][1].spec.cluster if found else ""))
     audits = claims.audit(declared, seen, now=SystemClock().now())
     for one in audits:
         if not one.ok:
@@ -67,21 +64,12 @@ def report(
 
 def protection(policy: ProtectionPolicy, path: Path) -> coverage.Protection:
     """Return how a policy stands, and whether its last good point was made by the same selection."""
-    status = stand(policy, path)
-    changed = status.last_good is not None and _changed(policy, path, status.last_good)
-    return coverage.Protection(policy=policy, status=status, changed=changed)
 
+    def reach() -> tuple[ObjectStore, str]:
+        place, _ = find_place(path)
+        return place.store, place.password
 
-def _changed(policy: ProtectionPolicy, path: Path, point: RecoveryPoint) -> bool:
-    """Ask the point itself. One that cannot be read is no proof that it holds what the policy selects now."""
-    place, _ = find_place(path)
-    try:
-        repository = open_repository(place.store, place.password, few=True)
-        said = orjson.loads(b"".join(repository.read_file(lookup(repository, point.tree, "recovery-point.json"))))
-        return coverage.selects_otherwise(policy, said["policy"]["document"])
-    except (BecalmError, ValueError, TypeError, KeyError) as error:
-        notes.print(clean(f"what the last good point of {policy.name} was to hold cannot be read: {error}"))
-        return True
+    return coverage_look.protection(policy, reach, clock=SystemClock(), problem=lambda words: notes.print(clean(words)))
 
 
 def for_one_cluster(found: list[tuple[Path, ProtectionPolicy]], context: str) -> list[tuple[Path, ProtectionPolicy]]:

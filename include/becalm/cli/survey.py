@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from becalm.actions import census, inventory
 from becalm.cli.ports import environment
 from becalm.clock import SystemClock
 from becalm.errors import PolicyError
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from becalm.actions.inventory import Inventory
-    from becalm.actions.state import Census
     from becalm.kube.base import Cluster
     from becalm.policy.claims import StatelessClaim
 
@@ -32,12 +29,6 @@ def reach(*, kubeconfig: str = "", context: str = "", prefer: str = "") -> Clust
 def own_namespace() -> str:
     """Return the namespace that is Becalm's own."""
     return environment().get("BECALM_NAMESPACE") or "becalm"
-
-
-def survey(cluster: Cluster) -> tuple[Census, Inventory]:
-    """Read all state, and what volumes rest on. Raises what the cluster raises."""
-    seen = census.read(cluster)
-    return seen, inventory.read(cluster, seen.namespaces, frozenset(item.name for item in seen.namespaces))
 
 
 def claims_in(paths: Iterable[Path]) -> list[StatelessClaim]:

@@ -83,6 +83,7 @@ class Layout:
     HISTORY = "becalm/history/"
     SCHEDULE: Key = "becalm/schedule"
     ANNOUNCED: Key = "becalm/announced"
+    COVERAGE: Key = "becalm/coverage"
     DRILLS = "becalm/drills/"
 
     @staticmethod
