@@ -39,17 +39,17 @@ def facts(repository: Repository, policy: str, *, window: timedelta = WINDOW, co
     unknown: list[Finding] = []
     found = tuple(points(repository, policy))
     none: list[RunRecord] = []
-    runs = _or(lambda: history(repository, since=now - window, until=now, problem=unknown.append), none, "the history", unknown)
-    held = _or(lambda: lease.read(store), None, "the lease", unknown)
+    runs = attempt(lambda: history(repository, since=now - window, until=now, problem=unknown.append), none, "the history", unknown)
+    held = attempt(lambda: lease.read(store), None, "the lease", unknown)
     size = sum(info.size for info in store.list(Layout.DATA)) if count_bytes else None
     return Facts(
         now=now,
         points=found,
         runs=tuple(runs),
-        epochs=_or(lambda: epochs(store), (), "the schedules", unknown),
+        epochs=attempt(lambda: epochs(store), (), "the schedules", unknown),
         working=held is not None and held.held(now),
         repository_bytes=size,
-        drill=_or(lambda: _last_drill(repository), None, "the ledger", unknown),
+        drill=attempt(lambda: _last_drill(repository), None, "the ledger", unknown),
         unknown=tuple(unknown),
     )
 
@@ -81,7 +81,8 @@ def _last_drill(repository: Repository) -> Proven | None:
     return Proven(time=entry.time, ok=said.get("ok") is True, point=str(said.get("point", "")), seconds=float(said.get("seconds") or 0.0))
 
 
-def _or(read: Callable[[], T], otherwise: T, what: str, unknown: list[Finding]) -> T:
+def attempt(read: Callable[[], T], otherwise: T, what: str, unknown: list[Finding]) -> T:
+    """Return what is read; where it cannot be, note that and return the other."""
     try:
         return read()
     except BecalmError as error:

@@ -33,7 +33,7 @@ def gaps(
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """List the slots that nothing answers, and how to make up for them. Ends with 5 where there are any."""
-    found = [stand(policy, path, window=_span(since)) for path, policy in sound(policies)]
+    found = [stand(policy, path, window=read_span(since)) for path, policy in sound(policies)]
     ok = all(one.reached and not one.gaps for one in found)
     if json:
         print_json({"ok": ok, "policies": [_document(one) for one in found]})
@@ -83,7 +83,8 @@ def stand(policy: ProtectionPolicy, path: Path, *, window: timedelta = timedelta
     return observe(policy, reach, clock=SystemClock(), window=window, count_bytes=count_bytes)
 
 
-def _span(text: str) -> timedelta:
+def read_span(text: str) -> timedelta:
+    """Read `--since`. Raises UsageError."""
     try:
         return parse_duration(text)
     except Problem as error:

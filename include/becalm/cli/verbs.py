@@ -54,6 +54,7 @@ _VERBS = {
     "coverage": _Verb("coverage", "report"),
     "claims": _Verb("claims", "app", "Claims that something needs no backup: audit (also without the word), confirm."),
     "assess": _Verb("assess", "look"),
+    "report": _Verb("report", "report"),
     "policy": _Verb("policy", "app", "Check policy files, print their schema and a sample."),
     "airflow": _Verb("airflow", "app", "Airflow, as Becalm needs it: setup."),
     "key": _Verb("key", "app", "The passwords of a repository: list, add, remove, rotate."),

@@ -34,7 +34,7 @@ _FETCHERS = 3
 _LARGEST_SLOT = 64 << 20
 """A larger pack is read in this process."""
 _HUGE = 32 << 20
-"""So is one with a tree of more bytes of plain text: what such a tree tells is too much to be sent around."""
+"""So is one with a tree of more bytes of plain text, and nothing beside it: what such a tree tells is too much to be sent around."""
 _ENOUGH = -1
 
 
@@ -95,9 +95,14 @@ class Readers:
         self._found = found
         waiting: deque[Future[None]] = deque()
         for job in jobs:
-            while len(waiting) >= _FETCHERS:
+            alone = job.listed.longest > _HUGE
+            while len(waiting) >= (1 if alone else _FETCHERS):
                 waiting.popleft().result()
-            waiting.append(self._pool.submit(self._fetch.one, job))
+            if alone:
+                self._hands.wait()
+                self._fetch.one(job)
+            else:
+                waiting.append(self._pool.submit(self._fetch.one, job))
         for done in waiting:
             done.result()
         self._hands.wait()
@@ -136,13 +141,13 @@ class _Fetch:
     def one(self, job: Job) -> None:
         """Fetch a pack and hand it on. One that cannot be had is told of at once."""
         try:
-            body = self._repository.store.get(Layout.pack(job.pack))
+            bodies = [self._repository.store.get(Layout.pack(job.pack))]
         except (NotFound, Damaged) as error:
             message = "the pack is not there" if isinstance(error, NotFound) else error.message
             lost = [(tree, raw) for raw, tree, *_ in job.listed.rows()]
             self._found(PackFound(pack=job.pack, size=0, problems=[message], lost=lost))
             return
-        self._hands.take(job, body)
+        self._hands.take(job, bodies.pop())
 
 
 def _parts(repository: Repository) -> Keys:
@@ -163,7 +168,9 @@ class _Inline:
         reader = getattr(self._local, "reader", None)
         if reader is None:
             reader = self._local.reader = PackReader(self._parts)
-        self._found(reader.read(job.pack, memoryview(body), job.listed))
+        result = reader.read(job.pack, memoryview(body), job.listed)
+        del body  # whoever listens works with what was found, and may need room for it
+        self._found(result)
 
     def wait(self) -> None:
         """Nothing is left to do."""

@@ -80,19 +80,16 @@ class Needs:
             self._subtree_counts.append(np.array(facts.subtree_counts, dtype=np.uint32))
         if not facts.sizes:
             return
-        ends = np.concatenate([[0], np.cumsum(np.array(facts.blob_counts, dtype=np.int64))])
-        owner = np.repeat(np.arange(len(facts.file_counts)), np.array(facts.file_counts, dtype=np.int64))
+        counts, sizes = np.frombuffer(facts.blob_counts, dtype=np.uintc), np.frombuffer(facts.sizes, dtype=np.uint64)
+        files_until = np.cumsum(np.frombuffer(facts.file_counts, dtype=np.uintc), dtype=np.int64)
+        trees, place = bytes(facts.trees), 0
         with memoryview(facts.blobs) as blobs:
-            for begin in range(0, len(owner), _AT_ONCE):
-                files = slice(begin, begin + _AT_ONCE)
-                here = ends[begin : begin + _AT_ONCE + 1]
-                self._settle_files(
-                    bytes(facts.trees),
-                    owner[files],
-                    here - here[0],
-                    np.array(facts.sizes[files], dtype=np.uint64),
-                    bytes(blobs[32 * int(here[0]) : 32 * int(here[-1])]),
-                )
+            for begin in range(0, len(counts), _AT_ONCE):  # a directory may be so large that even its numbers are not taken at once
+                ends = np.concatenate([[0], np.cumsum(counts[begin : begin + _AT_ONCE], dtype=np.int64)])
+                owner = np.searchsorted(files_until, np.arange(begin, begin + len(ends) - 1), side="right")
+                until = place + 32 * int(ends[-1])
+                self._settle_files(trees, owner, ends, sizes[begin : begin + _AT_ONCE], bytes(blobs[place:until]))
+                place = until
 
     def _settle_files(self, trees: bytes, owner: _Places, ends: _Places, sizes: _Sizes, blobs: bytes) -> None:
         """Look up the blobs of some files. `owner` says which tree each is of, `ends` where its blobs end, and where the first begin."""
