@@ -54,7 +54,7 @@ EVERYTHING = frozenset(Right)
 ROLES: dict[str, frozenset[Right]] = {
     "nobody": frozenset(),
     "viewer": frozenset({Right.VIEW}),
-    "user": frozenset({Right.VIEW, Right.DOWNLOAD, Right.TRIGGER, Right.RESTORE}),
+    "user": frozenset({Right.VIEW, Right.DOWNLOAD, Right.TRIGGER, Right.PIN, Right.RESTORE}),
     "op": EVERYTHING,
 }
 

@@ -64,6 +64,8 @@ def pages(scene: Scene) -> dict[str, tuple[str, dict[str, int]]]:
         "drills": ("/drills", everybody),
         "ledger": ("/ledger", everybody),
         "metrics": ("/metrics", everybody),
+        "coverage": ("/coverage", everybody),
+        "gaps": ("/policies/shop/gaps", viewers),
         "style": ("/static/console.css", everybody),
         "points": ("/policies/shop/points", viewers),
         "point": (own, viewers),
@@ -95,7 +97,7 @@ def test_what_is_not_listed_as_a_route_does_not_exist(shared: Scene) -> None:
         re.sub(r"/policies/shop", "/policies/{policy}", re.sub(r"/points/\w+", "/points/{point}", path))
         for path, _ in pages(shared).values()
     }
-    known = {path.partition("?")[0] for path in asked} | {"/policies/{policy}/points/{point}/reveal"}
+    known = {path.partition("?")[0] for path in asked} | {f"/policies/{{policy}}/points/{{point}}/{deed}" for deed in ("reveal", "pin")}
     routes = {getattr(route, "path", "") for route in shared.client.app.routes}
 
     assert len(routes) >= 14

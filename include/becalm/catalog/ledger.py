@@ -47,6 +47,8 @@ class EntryKind(StrEnum):
     DRILLED = "drilled"
     REVEALED = "revealed"
     DOWNLOADED = "downloaded"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class AirflowVisitor:
         dag = POLICY_DAG + policy
         if right is Right.VIEW:
             return self._dag("GET", dag, None)
-        if right is Right.DOWNLOAD:
+        if right in {Right.DOWNLOAD, Right.PIN}:
             return self._dag("PUT", dag, None)
         if right is Right.TRIGGER:
             return self._dag("POST", dag, DagAccessEntity.RUN)

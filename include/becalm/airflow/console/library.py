@@ -1,7 +1,7 @@
 """What the console reads: policies, their recovery points, and what stands in a point. Everything comes through one port.
 
 A bucket that answers half is shown half: what could not be read is a finding beside what could. Nothing here writes, but for the
-ledger's entries of who saw what.
+ledger's entries of who saw what, and for pins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from becalm.airflow.console.cache import Answer, Cache
 from becalm.airflow.console.points_view import fates
 from becalm.catalog import ledger
-from becalm.catalog.points import parse, pins
+from becalm.catalog.pins import pin, pins, unpin
+from becalm.catalog.points import parse
+from becalm.clock import format_time
 from becalm.errors import BecalmError, IntegrityError, NotFound, PointMissing
 from becalm.model import Finding
 from becalm.repository.intents import withdrawn
@@ -23,6 +25,7 @@ from becalm.storage.wrappers import ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from becalm.actions.handover import Ports
     from becalm.actions.objectives import PolicyStatus
@@ -164,6 +167,19 @@ class Library:
         """Write into a policy's ledger who saw what. Raises what the store raises: what is not noted is not shown."""
         place = self._source.place(self.policy(name))
         ledger.append(open_repository(place.store, place.password), kind, content, who=who)
+
+    def pin(self, name: str, point_id: str, *, who: str, note: str, until: datetime | None) -> None:
+        """Keep a point, whatever retention says; the ledger says first who wants it. Raises what the store raises."""
+        said = {"format": 1, "point": point_id, "note": note, "until": format_time(until) if until else ""}
+        self.note(name, ledger.EntryKind.PINNED, said, who=who)
+        pin(self._source.place(self.policy(name)).store, point_id, now=self.clock.now(), note=note, who=who, until=until)
+        self._points.forget(name)
+
+    def unpin(self, name: str, point_id: str, *, who: str) -> None:
+        """Leave a point to retention again; the ledger says first who wants it. Raises what the store raises."""
+        self.note(name, ledger.EntryKind.UNPINNED, {"format": 1, "point": point_id}, who=who)
+        unpin(self._source.place(self.policy(name)).store, point_id)
+        self._points.forget(name)
 
     def settle(self) -> None:
         """Wait until nothing is being read."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import Response  # noqa: TC002  (FastAPI reads it from the signature)
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
 
 from becalm.airflow.console import points_view, words
 from becalm.airflow.console.evidence_view import evidence
 from becalm.airflow.console.rights import Right, demand, visitor_of
-from becalm.errors import BecalmError
+from becalm.errors import BecalmError, UsageError
 from becalm.repository.format import Layout
 from becalm.repository.tree import lookup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from becalm.airflow.console.desk import Desk
     from becalm.model import RecoveryPoint
     from becalm.repository.reader import Repository
 
 LARGEST_DESCRIPTION = 64 << 20
+MOST_DAYS = 36_500
+MOST_NOTE = 1000
 
 
 def read_description(repository: Repository, point: RecoveryPoint) -> tuple[dict[str, Any], str]:
@@ -41,6 +48,15 @@ def locked_until(repository: Repository, point: RecoveryPoint) -> Any:
         return repository.store.head(Layout.snapshot(point.id)).retain_until
     except BecalmError:
         return None
+
+
+def pinned_until(days: str, now: datetime) -> datetime | None:
+    """Read for how many days a point is pinned; for good, if nothing is said. Raises UsageError."""
+    if not days.strip():
+        return None
+    if not (days.isascii() and days.isdigit() and 1 <= int(days[:6]) <= MOST_DAYS):
+        raise UsageError(f"{words.name_of(days)} is no number of days from 1 to {MOST_DAYS}", hint="leave it empty to pin for good")
+    return now + timedelta(days=int(days))
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -97,8 +113,27 @@ def routes(desk: Desk) -> APIRouter:
             drawn=evidence(description),
             decision=decision,
             locked=locked_until(repository, shown),
+            may_pin=visitor.may(Right.PIN, policy),
+            token=desk.tokens.make(visitor, f"{request.scope.get('root_path', '')}/policies/{policy}/points/{point}/pin"),
             others=list(reversed(neighbours))[:30],
         )
+
+    @router.post("/{point}/pin")
+    async def pin(request: Request, policy: str, point: str) -> Response:
+        fields = await desk.posted(request, visitor_of(request), policy)
+        return await run_in_threadpool(pinned, request, policy, point, fields)
+
+    def pinned(request: Request, policy: str, point: str, fields: Mapping[str, str]) -> Response:
+        visitor = visitor_of(request)
+        demand(visitor, Right.PIN, policy)
+        shown = desk.library.points(policy).value.find(point)
+        if fields.get("deed") == "unpin":
+            desk.library.unpin(policy, shown.id, who=visitor.name)
+        else:
+            until = pinned_until(fields.get("days", ""), desk.clock.now())
+            desk.library.pin(policy, shown.id, who=visitor.name, note=fields.get("note", "")[:MOST_NOTE], until=until)
+        address = f"{request.scope.get('root_path', '')}/policies/{words.in_url(policy)}/points/{shown.id}"
+        return Response(status_code=303, headers={"Location": address})
 
     @router.get("/{point}/restore")
     def restore(request: Request, policy: str, point: str) -> Response:

@@ -1,4 +1,4 @@
-"""What a visitor may do. Five rights, each decided by Airflow's own auth manager (docs/console.md has the table).
+"""What a visitor may do. Six rights, each decided by Airflow's own auth manager (docs/console.md has the table).
 
 To see that a point is there, to take its data away, and to see its Secrets are three different things.
 """
@@ -25,6 +25,8 @@ class Right(StrEnum):
     """See the values of Secrets."""
     TRIGGER = "trigger"
     """Start a run of the policy."""
+    PIN = "pin"
+    """Keep a recovery point, or leave it to retention again."""
     RESTORE = "restore"
     """Start a restore."""
 
@@ -34,6 +36,7 @@ WORDS = {
     Right.DOWNLOAD: "download data of this policy",
     Right.REVEAL: "see Secret values of this policy",
     Right.TRIGGER: "start a run of this policy",
+    Right.PIN: "pin recovery points of this policy",
     Right.RESTORE: "start a restore",
 }
 

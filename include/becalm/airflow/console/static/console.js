@@ -1,4 +1,4 @@
-// The console works without this. It follows Airflow's theme, opens Airflow's pages from inside its frame, and starts a restore.
+// The console works without this. It follows Airflow's theme, opens Airflow's pages from inside its frame, and starts restores and backfills.
 "use strict";
 (function () {
   const framed = window.parent !== window;
@@ -54,14 +54,45 @@
     verdict.append(link);
   }
 
+  async function backfill(form, verdict) {
+    const said = new FormData(form);
+    const answer = await fetch("/api/v2/backfills", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        dag_id: form.dataset.dag,
+        from_date: said.get("from"),
+        to_date: said.get("to"),
+        run_backwards: false,
+        dag_run_conf: {},
+        reprocess_behavior: "failed",
+        max_active_runs: 1,
+        run_on_latest_version: true,
+      }),
+    });
+    const told = await answer.json();
+    if (!answer.ok) {
+      verdict.textContent = `Airflow refused: ${typeof told.detail === "string" ? told.detail : JSON.stringify(told.detail)}`;
+      return;
+    }
+    verdict.textContent = `Backfill ${told.id} has begun. `;
+    const link = document.createElement("a");
+    link.href = `/dags/${encodeURIComponent(form.dataset.dag)}/backfills`;
+    link.dataset.airflow = "";
+    link.textContent = "Follow it";
+    verdict.append(link);
+  }
+
+  const deeds = { restore, backfill };
+
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.id !== "restore") return;
+    if (!Object.hasOwn(deeds, form.id)) return;
     event.preventDefault();
     const button = form.querySelector("button");
     const verdict = document.getElementById("verdict");
     button.disabled = true;
     verdict.textContent = "Starting…";
-    restore(form, verdict).catch((error) => { verdict.textContent = `Airflow did not answer: ${error}`; }).finally(() => { button.disabled = false; });
+    deeds[form.id](form, verdict).catch((error) => { verdict.textContent = `Airflow did not answer: ${error}`; }).finally(() => { button.disabled = false; });
   });
 })();
