@@ -208,7 +208,6 @@ SPEC = [
     ("drill: {checks: [{select: {}, command: [pg_isready]}]}", [
         "spec.drill.checks.0.select.pod: it must be said in which pods this runs, and in one way (line 7); write either labels or pod",
     ]),
-    ("infrastructure: {repositories: [{url: 'https://git.example.org/infra.git'}]}", ["spec.infrastructure: not carried out by this version (line 7); remove the section"]),
     ("quiesce: {hooks: [{select: {pod: a}, use: sqlite3, with: {a: b}}]}", [
         'spec.quiesce.hooks.0.use: "sqlite3" is not one of the values that are known here (line 7); write ' + " or ".join(BlueprintName),
     ]),

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import becalm
-from becalm.actions import anomalies, keep, run
+from becalm.actions import anomalies, infrastructure, keep, run
 from becalm.actions.description import consistency, context, describe, missing
 from becalm.actions.handover import Committed
 from becalm.catalog.points import pin, pins, points, tags_of
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from becalm.actions.handover import Begun, Cut, Discovered, Exported, Ports, Thawed
+    from becalm.actions.infrastructure import Code
     from becalm.model import MoverResult
     from becalm.policy.spec import ProtectionPolicy
     from becalm.repository.reader import Repository
@@ -84,6 +85,11 @@ def execute(
         raise CutFailed(
             "nothing was captured: " + "; ".join(map(str, absent)), where=f"run {begun.run}", hint="nothing was written; mend what is named"
         )
+    found = points(repository, policy.name)
+    parent = next((point for point in found if point.id == begun.parent), None)
+    code = infrastructure.save(policy, repository, parent, ports, until=_at_writing(policy, ports))
+    absent += code.missing
+    run.renew(begun, ports)
     facts = Committed(
         point="",
         tree="",
@@ -95,7 +101,6 @@ def execute(
         bytes_total=sum(result.bytes_total for result in uploaded),
         bytes_added=sum(result.bytes_added for result in uploaded),
     )
-    found = points(repository, policy.name)
     others = [point for point in found if point.run != begun.run]
     facts = replace(facts, anomalies=anomalies.find(uploaded, others, policy=policy, repository=repository))
     earlier = [point for point in found if point.run == begun.run]
@@ -106,9 +111,9 @@ def execute(
     document = describe(
         begun, facts, why=why, discovered=discovered, cuts=cuts, thaws=thaws, exports=exports, results=results, policy=policy
     )
-    tree = _join(repository, document, cuts=cuts, uploaded=uploaded, ports=ports, until=_at_writing(policy, ports))
+    tree = _join(repository, document, cuts=cuts, uploaded=uploaded, code=code, ports=ports, until=_at_writing(policy, ports))
     keys = _all_there(repository, tree)
-    until = _lock(repository, tree, keys, policy, parent=next((point for point in found if point.id == begun.parent), None))
+    until = _lock(repository, tree, keys, policy, parent=parent)
     point = _point(begun, facts, cuts=cuts, tree=tree, policy=policy, ports=ports)
     snapshot = publish(
         repository,
@@ -206,7 +211,14 @@ def _snapshot(point: RecoveryPoint, begun: Begun) -> SnapshotDoc:
 
 
 def _join(
-    repository: Repository, document: bytes, *, cuts: Sequence[Cut], uploaded: Sequence[MoverResult], ports: Ports, until: datetime | None
+    repository: Repository,
+    document: bytes,
+    *,
+    cuts: Sequence[Cut],
+    uploaded: Sequence[MoverResult],
+    code: Code,
+    ports: Ports,
+    until: datetime | None,
 ) -> str:
     """Write the tree of the point: objects, volumes, context, and its own description."""
     now = ports.clock.now()
@@ -217,6 +229,10 @@ def _join(
             root = decode_node(result.root) if result.root else None
             tree = keep.over(repository, writer, result.tree, result.volume, cuts)
             builder.add_tree(f"volumes/{result.volume}", tree, like=root)
+        for name, root in code.mirrors.items():
+            builder.add_node(f"{infrastructure.FOLDER}/{name}.git", root)
+        if code.document:
+            builder.add_bytes(infrastructure.DOCUMENT, code.document)
         for path, content in context(ports):
             builder.add_bytes(f"endpoints/{path}", content)
         own = builder.write(writer)

@@ -5,12 +5,13 @@ They travel through Airflow's XCom by `model.payload`; no object, no file and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  (pydantic resolves the annotations at run time)
+from collections.abc import Callable, Mapping  # noqa: TC003  (pydantic resolves the annotations at run time)
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003  (pydantic resolves the annotations at run time)
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from becalm.git.access import GitAccess
 from becalm.model import Certificate, Consistency, Excluded, Finding, VolumeMode, VolumeRef, VolumeUse
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Settings:
     """Credentials and endpoint of the store, as a mover needs them: they go into the mover's Secret and nowhere else."""
     movers_at_once: int = 8
     """How many movers work side by side where Becalm starts them itself; in Airflow a pool says so."""
+    git_access: Callable[[str], GitAccess] = lambda _: GitAccess()
+    """How a repository of code is reached, by the name of its connection; nothing for one that names none. Raises NotFound, UsageError."""
     export_timeout_seconds: float = 600
     mover_timeout_seconds: float = 24 * 3600
 

@@ -23,6 +23,7 @@ from becalm.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from becalm.actions.handover import Progress
     from becalm.clock import Clock
+    from becalm.git.access import GitAccess
     from becalm.kube.base import Cluster
     from becalm.policy.spec import ProtectionPolicy
 
@@ -111,6 +112,22 @@ def _as_text(kubeconfig: object) -> str:
     import json  # noqa: PLC0415  (only an inline kubeconfig needs it)
 
     return kubeconfig if isinstance(kubeconfig, str) else json.dumps(kubeconfig)
+
+
+def git_access(name: str) -> GitAccess:
+    """Read the connection of a repository of code: login and password, or `private_key` and `known_hosts` in its extra. Raises NotFound."""
+    from becalm.git.access import GitAccess  # noqa: PLC0415  (a parse reaches no repository)
+
+    if not name:
+        return GitAccess()
+    connection = get_connection(name, kind="", for_what="spec.infrastructure")
+    extra: dict[str, Any] = connection.extra_dejson
+    key = str(extra.get("private_key") or "")
+    for secret in filter(None, (connection.password, key)):
+        mask_secret(secret)
+    return GitAccess(
+        username=connection.login or "", password=connection.password or "", key=key, known_hosts=str(extra.get("known_hosts") or "")
+    )
 
 
 def connect_cluster(access: ClusterAccess, clock: Clock) -> Cluster:
@@ -203,6 +220,7 @@ def ports_for(policy: ProtectionPolicy, *, progress: Progress = silent, with_mov
         namespace=access.namespace,
         mover_image=access.mover_image,
         store_environment=store.movers,
+        git_access=git_access,
     )
     movers = None
     if with_movers:

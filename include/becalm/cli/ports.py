@@ -27,6 +27,7 @@ from becalm.storage import CREDENTIALS, open_store
 
 if TYPE_CHECKING:
     from becalm.actions.handover import Ports, Progress
+    from becalm.git.access import GitAccess
     from becalm.policy.spec import ProtectionPolicy
     from becalm.storage.base import ObjectStore
 
@@ -118,6 +119,25 @@ def _policy(path: Path) -> ProtectionPolicy:
     return load_file(path)
 
 
+def git_access(name: str) -> GitAccess:  # noqa: ARG001  (a terminal has no connections: all repositories are reached alike)
+    """Return how repositories of code are reached from here, by the environment. Raises UsageError (a file cannot be read)."""
+    from becalm.git.access import GitAccess  # noqa: PLC0415  (only the verbs that touch a cluster pay for all this)
+
+    given = environment()
+    texts = {}
+    for variable in ("BECALM_GIT_KEY", "BECALM_GIT_KNOWN_HOSTS"):
+        try:
+            texts[variable] = Path(given[variable]).read_text() if given.get(variable) else ""
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"the file cannot be read: {error}", where=variable, hint="name a file that can be read") from error
+    return GitAccess(
+        username=given.get("BECALM_GIT_USERNAME", ""),
+        password=given.get("BECALM_GIT_PASSWORD", ""),
+        key=texts["BECALM_GIT_KEY"],
+        known_hosts=texts["BECALM_GIT_KNOWN_HOSTS"],
+    )
+
+
 def build_ports(
     place: Place,
     *,
@@ -140,6 +160,7 @@ def build_ports(
         namespace=given.get("BECALM_NAMESPACE") or "becalm",
         mover_image=given.get("BECALM_MOVER_IMAGE") or "becalm/mover",
         store_environment=credentials,
+        git_access=git_access,
     )
     clock = SystemClock()
     reached = connect(kubeconfig=kubeconfig or given.get("KUBECONFIG") or None, context=context or None, prefer_context=cluster_name)

@@ -26,6 +26,7 @@ from becalm.cli.ports import (
     find_place,
 )
 from becalm.cli.restore_file import FileOption, IntoOption, put
+from becalm.cli.restore_git import GitFolderOption, GitOption, bring_back
 from becalm.cli.restore_options import (
     ClusterKindOption,
     ClusterScopedOption,
@@ -118,12 +119,17 @@ def restore(
     try_objects: TryOption = False,
     files: FileOption = None,
     into: IntoOption = "",
+    git: GitOption = "",
+    to: GitFolderOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Restore from a recovery point: plan, ask, carry out, verify. Unless --conflict or --in-place says so, nothing that exists is changed."""
     place, loaded = find_place(policy, target=target, name=name, password=password)
+    if git or to:
+        bring_back(place, git, to, point, json=json)
+        return
     if files or into:
         _put_files(place, loaded, files or (), into, point, kubeconfig=kubeconfig, context=context, dry_run=dry_run, yes=yes, json=json)
         return

@@ -273,6 +273,12 @@ def _check_repository(text: str) -> str:
 
 _REPOSITORY_REMEDY = "write https://host/path.git or ssh://git@host/path.git"
 RepositoryUrl = Annotated[str, Shown("URL"), AfterValidator(_check_repository)]
+FolderName = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "this cannot be the name of a folder", "write a name of letters, digits, dots and dashes"
+    ),
+]
 RefName = Annotated[
     str,
     _matching(

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-NOT_YET: tuple[tuple[str, ...], ...] = (
-    ("spec", "infrastructure"),
-    ("spec", "drift"),
-)
+NOT_YET: tuple[tuple[str, ...], ...] = (("spec", "drift"),)
 """What a policy can say and this version does not carry out. A policy is never half followed in silence."""
 
 REFUSED = "the policy cannot be followed"

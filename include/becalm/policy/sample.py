@@ -34,6 +34,10 @@ spec:
           freeze: [/usr/local/bin/pause-writes]
           thaw: [/usr/local/bin/resume-writes]
         timeout: 20s
+  infrastructure:                       # the code that the cluster is made from; a mirror of it is in every point
+    repositories:
+      - url: https://git.example.org/platform/shop.git
+        connection: git_reader          # a user and a token, or a private key and known hosts
   target:
     url: s3://backups/prod              # or file:///absolute/path
     connection: becalm_s3               # an Airflow connection with the keys and the endpoint; never in this file

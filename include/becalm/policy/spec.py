@@ -5,6 +5,7 @@ The models know the rules that a policy keeps by itself. They read no file (that
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +20,7 @@ from becalm.policy.fields import (
     Count,
     Days,
     Duration,
+    FolderName,
     LabelTexts,
     NamePattern,
     NamespacePattern,
@@ -237,6 +239,21 @@ class InfrastructureRepository(Section):
 
     url: RepositoryUrl = Field(description="Where it is: `https://…` or `ssh://…`, without credentials.")
     ref: RefName = Field(default="main", description="The branch or tag that is declared to run.")
+    name: FolderName | None = Field(default=None, description="Its name in recovery points. The last part of the URL, if left out.")
+    connection: StoreConnection | None = Field(
+        default=None, description="The connection with a user and a token (HTTPS), or a private key and known hosts (SSH)."
+    )
+    required: bool = Field(default=True, description="Without it a recovery point is partial. `false`: it only says so.")
+    max_size: Quantity = Field(default=2 << 30, description="A repository that sends more at once is not taken.")
+
+    @property
+    def called(self) -> str:
+        """Its name in recovery points."""
+        return (
+            self.name
+            or re.sub(r"[^A-Za-z0-9._-]", "-", self.url.rstrip("/").rpartition("/")[2].removesuffix(".git")).lstrip(".-")
+            or "code"
+        )
 
 
 class Infrastructure(Section):
@@ -245,6 +262,15 @@ class Infrastructure(Section):
     repositories: Annotated[tuple[InfrastructureRepository, ...], Field(min_length=1)] = Field(
         description="Repositories that travel with every recovery point."
     )
+
+    @field_validator("repositories")
+    @classmethod
+    def _each_has_a_name_of_its_own(cls, given: tuple[InfrastructureRepository, ...]) -> tuple[InfrastructureRepository, ...]:
+        names = [one.called for one in given]
+        for name in names:
+            if names.count(name) > 1:
+                raise refuse(f"two repositories are called {name}", "give one of them a name")
+        return given
 
 
 class Lock(Section):

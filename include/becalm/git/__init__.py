@@ -1,0 +1,1 @@
+"""Repositories of infrastructure code: bare mirrors of them, made by dulwich."""
