@@ -64,7 +64,7 @@ def told(scene: Scene, done: Committed) -> Mirrored:
 
 
 def root(scene: Scene, done: Committed) -> str:
-    return str(lookup(open_repository(scene.store, PASSWORD), done.tree, "infrastructure/code.git").subtree)
+    return str(lookup(open_repository(scene.store, PASSWORD), done.tree, "git/code").subtree)
 
 
 def test_a_point_holds_the_mirror_and_says_which_revision_it_was(code: Code) -> None:
@@ -105,7 +105,7 @@ def test_a_repository_that_is_lost_stays_as_it_was_and_the_point_is_partial(code
     alone = run(other)
 
     assert (second.complete, alone.complete) == (False, False)
-    assert [finding.where for finding in second.missing] == ["infrastructure/code"]
+    assert [finding.where for finding in second.missing] == ["git/code"]
     assert root(scene, second) == root(scene, first)
     assert told(scene, second).fetched == told(scene, first).fetched
     assert "as of" in told(scene, second).findings[0].where

@@ -230,7 +230,7 @@ def _join(
             tree = keep.over(repository, writer, result.tree, result.volume, cuts)
             builder.add_tree(f"volumes/{result.volume}", tree, like=root)
         for name, root in code.mirrors.items():
-            builder.add_node(f"{infrastructure.FOLDER}/{name}.git", root)
+            builder.add_node(f"{infrastructure.FOLDER}/{name}", root)
         if code.document:
             builder.add_bytes(infrastructure.DOCUMENT, code.document)
         for path, content in context(ports):

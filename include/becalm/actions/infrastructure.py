@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from becalm.repository.node import Node
     from becalm.repository.reader import Repository
 
-FOLDER = "infrastructure"
-DOCUMENT = f"{FOLDER}/infrastructure.json"
+FOLDER = "git"
+DOCUMENT = "infrastructure.json"
 FETCH_SECONDS = 1800.0
 LARGEST_DOCUMENT = 64 << 20
 
@@ -131,7 +131,7 @@ class _Keeper:
     def of_parent(self, name: str) -> Node | None:
         """Return the mirror in the parent; nothing where there is none."""
         with suppress(NotFound):
-            return lookup(self.repository, self.parent.tree, f"{FOLDER}/{name}.git") if self.parent else None
+            return lookup(self.repository, self.parent.tree, f"{FOLDER}/{name}") if self.parent else None
         return None
 
     def brought_up_to_date(self, wanted: InfrastructureRepository, old: Mirrored | None) -> tuple[Mirrored, Node]:
@@ -147,7 +147,7 @@ class _Keeper:
         if old and root and dict(remote.refs) == dict(old.refs) and remote.head == old.head and ref == old.ref:
             return replace(old, fetched=now, findings=tuple(one for one in old.findings if one.where == where)), root
         with TemporaryDirectory(prefix="becalm-git-") as temporary:
-            folder = Path(temporary) / f"{wanted.called}.git"
+            folder = Path(temporary) / wanted.called
             if root and self.parent:
                 _lay(self.repository, self.parent, wanted.called, Path(temporary))
             try:
@@ -184,9 +184,9 @@ class _Keeper:
 def _lay(repository: Repository, parent: RecoveryPoint, name: str, folder: Path) -> None:
     """Put the parent's mirror into a folder. Of one that is not whole nothing is left: it is fetched anew."""
     with suppress(IntegrityError, NotFound):
-        if not extract(repository, parent.tree, folder, include=f"{FOLDER}/{name}.git").failures:
+        if not extract(repository, parent.tree, folder, include=f"{FOLDER}/{name}").failures:
             return
-    rmtree(folder / f"{name}.git", ignore_errors=True)
+    rmtree(folder / name, ignore_errors=True)
 
 
 def _of_point(repository: Repository, point: RecoveryPoint | None) -> tuple[Mirrored, ...]:

@@ -6,6 +6,7 @@ It needs the bucket and the password, and no cluster.
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,11 +45,13 @@ def bring_back(place: Place, name: str, to: Path | None, point: str, *, json: bo
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the folder cannot be made: {error.strerror}", where=str(to), hint="name another") from error
-    done = extract(repository, found.tree, to, include=f"{FOLDER}/{name}.git")
-    if done.failures:
-        raise Damaged(
-            f"the mirror is not whole: {done.failures[0]}", where=f"{FOLDER}/{name}.git", hint="becalm verify says what is damaged"
-        )
+    with TemporaryDirectory(prefix=".becalm-", dir=to) as beside:
+        done = extract(repository, found.tree, beside, include=f"{FOLDER}/{name}")
+        if done.failures:
+            raise Damaged(
+                f"the mirror is not whole: {done.failures[0]}", where=f"{FOLDER}/{name}", hint="becalm verify says what is damaged"
+            )
+        (Path(beside) / name).rename(bare)
     clone(bare, working, mirrored.ref, origin=mirrored.url)
     if json:
         print_json(

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
 from becalm.airflow.console import contents_view, object_view, words
+from becalm.airflow.console.archive import archived
 from becalm.airflow.console.rights import Right, demand, visitor_of
 from becalm.catalog.ledger import EntryKind
 from becalm.errors import NotFound, UsageError
@@ -155,6 +156,24 @@ def routes(desk: Desk) -> APIRouter:
             map(bytes, chain((first,), parts)),
             media_type="application/octet-stream",
             headers={"Content-Disposition": attachment(node.name), "Content-Length": str(node.size), "Content-Security-Policy": "sandbox"},
+        )
+
+    @router.get("/archive")
+    def archive(request: Request, policy: str, point: str) -> Response:
+        visitor = visitor_of(request)
+        desk.policy(visitor, policy)
+        demand(visitor, Right.DOWNLOAD, policy)
+        path = words.read_fields(request.scope["query_string"]).get("path", "")
+        repository, shown = opened(desk, policy, point)
+        wanted = contents_view.checked(path, VOLUMES)
+        node = lookup(repository, shown.tree, wanted)
+        if node.type is not NodeType.DIR or wanted.strip("/") == VOLUMES:
+            raise UsageError("an archive is made of a volume, or of a folder in one", hint="go back to the files")
+        _note(desk, EntryKind.DOWNLOADED, visitor, policy=policy, point=shown, path=path)
+        return StreamingResponse(
+            archived(repository, shown.tree, wanted),
+            media_type="application/x-tar",
+            headers={"Content-Disposition": attachment(f"{node.name}.tar"), "Content-Security-Policy": "sandbox"},
         )
 
     return router
