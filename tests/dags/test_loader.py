@@ -132,7 +132,15 @@ def test_the_dag_files_import_without_errors(folder: Path) -> None:
     bag = DagBag(dag_folder=str(DAGS), bundle_path=DAGS, bundle_name="test")
 
     assert bag.import_errors == {}
-    assert set(bag.dag_ids) == {"becalm_coverage", "becalm_drill", "becalm_policy_shop", "becalm_reaper", "becalm_restore", "becalm_rpo"}
+    assert set(bag.dag_ids) == {
+        "becalm_coverage",
+        "becalm_drift",
+        "becalm_drill",
+        "becalm_policy_shop",
+        "becalm_reaper",
+        "becalm_restore",
+        "becalm_rpo",
+    }
 
 
 PARSE = """

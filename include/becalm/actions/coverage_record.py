@@ -4,43 +4,62 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from becalm.actions.coverage import MISSING
 from becalm.actions.state import VOLUMES
 from becalm.actions.watch import Message, TroubleKind
 from becalm.catalog.coverage import CoverageRecord, Look, Open
+from becalm.catalog.drift import DriftRecord
 from becalm.clock import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from becalm.actions.claims import Audit
     from becalm.actions.coverage import Coverage
 
+R = TypeVar("R", CoverageRecord, DriftRecord)
 MOST_OPEN = 20_000
 """So many are kept one by one, volumes first; the look counts all."""
 MOST_LOOKS = 400
 MOST_NAMED = 10
 
 
+def _always(known: Open, found: Open) -> bool:  # noqa: ARG001  (the form of a judge)
+    return True
+
+
 def merge(before: CoverageRecord | None, judged: Coverage, audits: Sequence[Audit], *, cluster: str, now: datetime) -> CoverageRecord:
     """Return the record after a look. Where anything could not be read, nothing counts as over: it may only be out of sight."""
     before = before or CoverageRecord(cluster=cluster)
-    known = {one.where: one for one in before.open}
-    waiting = {one.where: one for one in before.over}
-    found = {one.where: one for one in _open(judged, audits, now)}
-    if judged.findings:
-        found = {**known, **found}
-    lasting = [replace(one, since=known[where].since, told=known[where].told) if where in known else one for where, one in found.items()]
-    over = {**waiting, **{where: one for where, one in known.items() if one.told}}
+    lasting, over = carried(before.open, before.over, _open(judged, audits, now), unsure=bool(judged.findings))
     return CoverageRecord(
         cluster=cluster,
-        open=tuple(lasting[:MOST_OPEN]),
-        over=tuple(one for where, one in over.items() if where not in found),
+        open=lasting[:MOST_OPEN],
+        over=over,
         looks=(*before.looks, _look(judged, audits, now))[-MOST_LOOKS:],
     )
+
+
+def carried(
+    open_: Sequence[Open], over: Sequence[Open], found: Sequence[Open], *, unsure: bool, same: Callable[[Open, Open], bool] = _always
+) -> tuple[tuple[Open, ...], tuple[Open, ...]]:
+    """Return what is open now, and what is over and not yet told to whoever heard that it began.
+
+    What was open keeps its time and whom it was told, as long as it is the `same`. While a look is `unsure`, nothing is over.
+    """
+    known = {one.where: one for one in open_}
+    there = {one.where: one for one in found}
+    if unsure:
+        there = {**known, **there}
+    lasting = tuple(
+        replace(one, since=known[where].since, told=known[where].told) if where in known and same(known[where], one) else one
+        for where, one in there.items()
+    )
+    waiting = {**{one.where: one for one in over}, **{where: one for where, one in known.items() if one.told}}
+    return lasting, tuple(one for where, one in waiting.items() if where not in there)
 
 
 def _open(judged: Coverage, audits: Sequence[Audit], now: datetime) -> list[Open]:
@@ -82,17 +101,25 @@ def messages(record: CoverageRecord, *, keeper: str, notify: Sequence[str]) -> t
     return tuple(made)
 
 
-def after(record: CoverageRecord, sent: Iterable[tuple[Message, Mapping[str, str]]]) -> CoverageRecord:
+def after(record: R, sent: Iterable[tuple[Message, Mapping[str, str]]]) -> R:
     """Return what is to be remembered once messages were sent: whoever was not reached is told at the next look."""
+    open_, over = record.open, record.over
     for message, errors in sent:
-        reached = {name for name in message.to if name not in errors}
+        reached = frozenset(name for name in message.to if name not in errors)
         if message.ended:
-            left = [replace(one, told=tuple(name for name in one.told if name not in reached)) for one in record.over]
-            record = replace(record, over=tuple(one for one in left if one.told))
+            over = _still_to_hear(over, reached)
         else:
-            told = tuple(replace(one, told=tuple(sorted({*one.told, *reached}))) for one in record.open)
-            record = replace(record, open=told)
-    return record
+            open_ = _heard(open_, reached)
+    return replace(record, open=open_, over=over)
+
+
+def _heard(items: Sequence[Open], reached: frozenset[str]) -> tuple[Open, ...]:
+    return tuple(replace(one, told=tuple(sorted({*one.told, *reached}))) for one in items)
+
+
+def _still_to_hear(items: Sequence[Open], reached: frozenset[str]) -> tuple[Open, ...]:
+    left = [replace(one, told=tuple(name for name in one.told if name not in reached)) for one in items]
+    return tuple(one for one in left if one.told)
 
 
 def _message(record: CoverageRecord, items: Sequence[Open], *, keeper: str, to: tuple[str, ...], ended: bool) -> Message:

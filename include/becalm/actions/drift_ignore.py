@@ -11,37 +11,19 @@ It reads one file and nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from becalm.actions.drift_rules import IgnoreRule
 from becalm.errors import PolicyError, PolicyFinding
 from becalm.policy import document, findings
-from becalm.policy.fields import Sentence, Word, refuse
+from becalm.policy.drifting import Ignored  # noqa: TC001  (pydantic resolves the annotations at run time)
 from becalm.policy.section import Section
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
-
-
-class Ignored(Section):
-    """One thing that may differ."""
-
-    kinds: tuple[Word, ...] = Field(default=(), description="Of which kinds: secrets, Deployment, deployments.apps. Of all, if left out.")
-    names: tuple[Word, ...] = Field(default=(), description="Which objects, by name or namespace/name; * stands for anything.")
-    fields_: tuple[Word, ...] = Field(
-        default=(),
-        alias="fields",
-        description="Which fields, as the report writes them; * stands for anything. The whole object, if left out.",
-    )
-    because: Sentence = Field(description="Why it may differ.")
-
-    @model_validator(mode="after")
-    def _says_what(self) -> Self:
-        if not (self.kinds or self.names or self.fields_):
-            raise refuse("this would let everything differ", "name kinds, names or fields")
-        return self
 
 
 class RulesFile(Section):
@@ -67,7 +49,12 @@ def read_rules(path: Path) -> tuple[IgnoreRule, ...]:
         raise _refused(path, [unreadable.finding]) from None
     except ValidationError as error:
         raise _refused(path, findings.findings(error.errors(include_url=False), read, RulesFile)) from None
-    return tuple(IgnoreRule(kinds=one.kinds, names=one.names, fields=one.fields_, because=one.because) for one in rules.ignore)
+    return as_rules(rules.ignore)
+
+
+def as_rules(given: Iterable[Ignored]) -> tuple[IgnoreRule, ...]:
+    """Return what a file or a policy says as rules."""
+    return tuple(IgnoreRule(kinds=one.kinds, names=one.names, fields=one.fields_, because=one.because) for one in given)
 
 
 def _refused(path: Path, found: list[PolicyFinding]) -> PolicyError:

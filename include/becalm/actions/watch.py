@@ -37,6 +37,8 @@ class TroubleKind(StrEnum):
     """The policy's file cannot be followed."""
     DRILL = "drill"
     """The last drill did not succeed."""
+    DRIFT = "drift"
+    """What runs is not what was saved, or declared. The DAG of drift tells it, not this watch."""
     COVERAGE = "coverage"
     """State that no policy covers, or a claim that does not hold. The DAG of coverage tells it, not this watch."""
 
@@ -174,6 +176,7 @@ HEADLINE = {
     TroubleKind.BROKEN: "the policy cannot be followed",
     TroubleKind.DRILL: "the last drill failed",
     TroubleKind.COVERAGE: "state is not covered",
+    TroubleKind.DRIFT: "what runs has drifted",
 }
 
 

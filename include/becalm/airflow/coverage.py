@@ -109,7 +109,7 @@ def _look(policies: list[ProtectionPolicy], claims: list[StatelessClaim], failed
         claims,
         open_catalog,
         alone=alone,
-        notify=notices.recipients(None) or tuple(named),
+        notify=tuple(named) or notices.recipients(None),
         send=notices.send,
         clock=clock,
         own=variable("BECALM_NAMESPACE") or "becalm",

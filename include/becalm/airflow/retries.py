@@ -54,6 +54,7 @@ MANNERS: dict[str, Manner] = {
     # The next tick comes in minutes: a second try would only hold up what is due now.
     "reap": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=30), pool=THAW_POOL, priority=800),
     "watch": Manner(retries=0, delay=timedelta(seconds=1), timeout=timedelta(minutes=4), pool=THAW_POOL, priority=700),
+    "drift": Manner(retries=2, delay=timedelta(minutes=5), timeout=timedelta(hours=1)),
     "audit": Manner(retries=2, delay=timedelta(minutes=5), timeout=timedelta(hours=1)),
     "plan": Manner(retries=2, delay=timedelta(seconds=10), timeout=timedelta(minutes=30)),
     "restore": Manner(retries=2, delay=timedelta(seconds=30), timeout=timedelta(hours=24)),

@@ -10,17 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003  (as above)
 from typing import TYPE_CHECKING
 
-import orjson
-
-from becalm.errors import Conflict, Damaged, NotFound, PermanentError, PreconditionFailed
-from becalm.model import from_payload, payload
-from becalm.repository.format import Layout, read_json
+from becalm.catalog import sealed
+from becalm.repository.format import Layout
 
 if TYPE_CHECKING:
     from becalm.repository.reader import Repository
     from becalm.storage.base import ETag
-
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,32 +55,14 @@ class CoverageRecord:
     """What is over, while somebody who was told that it began has not heard so."""
     looks: tuple[Look, ...] = ()
     """Oldest first."""
-    format: int = FORMAT
+    format: int = sealed.FORMAT
 
 
 def load(repository: Repository) -> tuple[CoverageRecord | None, ETag | None]:
     """Return the record, nothing where none was written, and what `save` needs. Raises Damaged, and what the store raises."""
-    where = repository.where(Layout.COVERAGE)
-    try:
-        etag = repository.store.head(Layout.COVERAGE).etag
-        sealed = repository.store.get(Layout.COVERAGE)
-    except NotFound:
-        return None, None
-    said = read_json(repository.open_document(sealed, where=where), where=where)
-    if said.get("format") != FORMAT:
-        raise Damaged(f"it is of format {said.get('format')!r}, this version reads {FORMAT}", where=where, hint="use a newer Becalm")
-    try:
-        return from_payload(CoverageRecord, said), etag
-    except PermanentError as error:
-        raise Damaged(f"the record of coverage cannot be read: {error.message}", where=where) from error
+    return sealed.load(repository, Layout.COVERAGE, CoverageRecord)
 
 
 def save(repository: Repository, record: CoverageRecord, etag: ETag | None) -> None:
     """Write the record. Raises Conflict (somebody else wrote it meanwhile), and what the store raises."""
-    sealed, _ = repository.seal_document(orjson.dumps(payload(record)))
-    try:
-        repository.store.put(Layout.COVERAGE, sealed, if_absent=etag is None, if_match=etag)
-    except PreconditionFailed:
-        raise Conflict(
-            "somebody else looked at the coverage meanwhile", where=repository.where(Layout.COVERAGE), hint="look again"
-        ) from None
+    sealed.save(repository, Layout.COVERAGE, record, etag)

@@ -49,6 +49,7 @@ class EntryKind(StrEnum):
     DOWNLOADED = "downloaded"
     PINNED = "pinned"
     UNPINNED = "unpinned"
+    ACKNOWLEDGED = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ whole is one of Becalm's errors, with the repository's URL and what to do.
 
 from __future__ import annotations
 
+import errno
 import shlex
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = 60.0
 """A server that says nothing for so long is given up."""
+LOOK_SECONDS = 120.0
 PEELED = b"^{}"
 NO_OBJECTS = bytes(4)
 """So many, a pack's header says (gitformat-pack)."""
@@ -42,7 +45,7 @@ class Remote:
 
 def look(url: str, access: GitAccess) -> Remote:
     """Return the refs of a repository. Raises AccessDenied, NotFound, TransientError, PermanentError."""
-    with _client(url, access) as (client, path), _plain_errors(url):
+    with _client(url, access, LOOK_SECONDS) as (client, path), _plain_errors(url):
         found = client.get_refs(path)
         return _remote(found.refs, found.symrefs)
 
@@ -52,7 +55,7 @@ def fetch(url: str, folder: Path, access: GitAccess, *, most_bytes: int, seconds
     from dulwich.repo import Repo  # noqa: PLC0415  (only a mirror needs it)
 
     with (
-        _client(url, access) as (client, path),
+        _client(url, access, seconds) as (client, path),
         _plain_errors(url),
         Repo(str(folder)) if (folder / "HEAD").exists() else Repo.init_bare(str(folder), mkdir=not folder.exists()) as mirror,
     ):
@@ -139,7 +142,7 @@ class _Received:
 
 
 @contextmanager
-def _client(url: str, access: GitAccess) -> Iterator[tuple[Any, Any]]:
+def _client(url: str, access: GitAccess, seconds: float) -> Iterator[tuple[Any, Any]]:
     """Yield dulwich's client for a URL, and the path on the server."""
     from dulwich.client import HttpGitClient, LocalGitClient, SSHGitClient  # noqa: PLC0415  (as above)
     from dulwich.config import ConfigFile  # noqa: PLC0415  (as above)
@@ -161,15 +164,15 @@ def _client(url: str, access: GitAccess) -> Iterator[tuple[Any, Any]]:
         with TemporaryDirectory(prefix="becalm-ssh-") as secrets:
             user = access.username or parts.username
             client = SSHGitClient(parts.hostname or "", parts.port, user, ssh_command=_ssh(access, Path(secrets)), **plain)
-            with _waited_for(client):
+            with _waited_for(client, seconds):
                 yield client, parts.path
     else:
         raise PermanentError(f"{parts.scheme!r} is no way to a repository", where=url, hint="write https://… or ssh://…")
 
 
 @contextmanager
-def _waited_for(client: Any) -> Iterator[None]:
-    """End the programs that a client has started, whatever comes: dulwich waits for none."""
+def _waited_for(client: Any, seconds: float) -> Iterator[None]:
+    """End the programs that a client has started, whatever comes, and after that time in any case: dulwich waits for none."""
     begin, started = client.ssh_vendor.run_command, []
 
     def run_command(*arguments: Any, **options: Any) -> Any:
@@ -177,10 +180,18 @@ def _waited_for(client: Any) -> Iterator[None]:
         started.append(made.proc)
         return made
 
+    def end() -> None:
+        for process in started:
+            process.kill()
+
     client.ssh_vendor.run_command = run_command
+    timer = threading.Timer(max(0.0, seconds), end)  # a server may let us in and say nothing more
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
+        timer.cancel()
         for process in started:
             process.kill()
             process.communicate()
@@ -222,6 +233,8 @@ def _plain_errors(url: str) -> Iterator[None]:
         said = " ".join(line.decode(errors="replace").strip() for line in error.stderr_lines or ())[:500]
         raise _of_ssh(said)(f"the server ended the talk: {said or error}", where=url, hint="look at the key and at known_hosts") from error
     except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise PermanentError("there is no room for it where this runs", where=url, hint="make room in the temporary folder") from error
         raise TransientError(f"it cannot be reached: {error}"[:500], where=url, hint="look at the network and the server") from error
     except GitProtocolError as error:
         hint = "look at the network, the URL and the user's rights"

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-NOT_YET: tuple[tuple[str, ...], ...] = (("spec", "drift"),)
-"""What a policy can say and this version does not carry out. A policy is never half followed in silence."""
-
 REFUSED = "the policy cannot be followed"
 SUFFIXES = (".yaml", ".yml")
 NO_POLICIES = frozenset({"environments.yaml"})
@@ -39,7 +36,6 @@ def load(text: str | bytes, *, source: str) -> ProtectionPolicy:
     found = list(read.findings) or _other_kind(read)
     if found and not read.findings:
         raise _refused(source, found)
-    found += _not_carried_out(read)
     try:
         policy = ProtectionPolicy.model_validate(read.value)
     except ValidationError as error:
@@ -106,32 +102,6 @@ def _other_kind(read: document.Document) -> list[PolicyFinding]:
         return []
     problem = findings.at_line(f"this is a {quoted(kind)}, not a policy", read.line(("kind",)))
     return [PolicyFinding(path="kind", problem=problem, remedy="write ProtectionPolicy")]
-
-
-def _not_carried_out(read: document.Document) -> list[PolicyFinding]:
-    return [
-        PolicyFinding(
-            path=document.dotted(path),
-            problem=findings.at_line("not carried out by this version", read.line(path)),
-            remedy="remove the section",
-        )
-        for pattern in NOT_YET
-        for path in _present(read.value, pattern, ())
-    ]
-
-
-def _present(value: document.Value, pattern: tuple[str, ...], path: document.Path) -> Iterator[document.Path]:
-    """Yield the paths of a pattern that are written down with a value; `*` stands for every item of a list."""
-    if not pattern:
-        if value is not None:
-            yield path
-        return
-    head, rest = pattern[0], pattern[1:]
-    if head == "*" and isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _present(item, rest, (*path, number))
-    elif isinstance(value, dict) and head in value:
-        yield from _present(value[head], rest, (*path, head))
 
 
 def _doubled(found: Mapping[Path, ProtectionPolicy | PolicyError]) -> Iterator[tuple[Path, PolicyError]]:

@@ -18,7 +18,6 @@ from pydantic import BaseModel
 from becalm.policy.blueprints import PARAMETERS
 from becalm.policy.fields import Shown
 from becalm.policy.findings import sections_in
-from becalm.policy.load import NOT_YET
 from becalm.policy.sample import SAMPLE
 from becalm.policy.spec import ProtectionPolicy
 from becalm.policy.units import format_duration
@@ -63,9 +62,8 @@ def _sections(section: type[BaseModel], path: str) -> Iterator[str]:
         key = field.alias or name
         here = f"{path}.{key}" if path else key
         value = _value(field)
-        rows.append(f"| `{key}` | {value} | {_default(field)} | {_meaning(field, here)} |")
-        if not _not_yet(here):
-            below += [(inner, f"{here}[]" if value.startswith("list") else here) for inner in sections_in(field.annotation)]
+        rows.append(f"| `{key}` | {value} | {_default(field)} | {_meaning(field)} |")
+        below += [(inner, f"{here}[]" if value.startswith("list") else here) for inner in sections_in(field.annotation)]
     title = (f"`{path}`" if path else "The file") + _of_blueprints(section)
     intro = (section.__doc__ or "").strip()
     yield f"## {title}\n\n{intro}\n\n" + "\n".join(rows) + "\n"
@@ -77,10 +75,6 @@ def _of_blueprints(section: type[BaseModel]) -> str:
     """Say whose parameters a section holds, where it does."""
     names = [f"`{name}`" for name, model in PARAMETERS.items() if model is section]
     return " of " + " and ".join(names) if names else ""
-
-
-def _not_yet(path: str) -> bool:
-    return tuple(path.replace("[]", ".*").split(".")) in NOT_YET
 
 
 def _value(field: FieldInfo) -> str:
@@ -122,8 +116,8 @@ def _default(field: FieldInfo) -> str:
             return f"`{other}`"
 
 
-def _meaning(field: FieldInfo, path: str) -> str:
-    return (field.description or "") + (" **Not carried out by this version: a policy that has it is refused.**" if _not_yet(path) else "")
+def _meaning(field: FieldInfo) -> str:
+    return field.description or ""
 
 
 if __name__ == "__main__":

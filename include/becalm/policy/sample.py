@@ -51,6 +51,12 @@ spec:
   alerts:
     notify: [ops_mail, ops_chat]        # connections of type smtp, slackwebhook or http; without them BECALM_NOTIFY
     deadline: 1h                        # how long a run may take; as long as objectives.rpo, if left out
+  drift:                                # what runs, beside what was saved and what is declared
+    schedule: "30 6 * * *"
+    declared:
+      - {repository: shop, path: deploy/production}
+    ignore:
+      - {kinds: [Deployment], fields: ["spec.template.*.image"], because: the release robot sets it}
   drill:                                # restore the last good point into a namespace of its own, look, and remove it
     schedule: "0 4 * * 0"               # leave it out to drill by hand only
     ready: 10m                          # how long every workload may take to be ready

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from becalm.model import VolumeUse
 from becalm.policy.alerting import Alerts
+from becalm.policy.drifting import Drift
 from becalm.policy.fields import (
     ConnectionName,
     Count,
@@ -332,12 +333,6 @@ class Retention(Section):
         return self
 
 
-class Drift(Section):
-    """Comparisons on a schedule of what is declared, saved and running."""
-
-    schedule: Schedule = Field(description="When: a cron expression in the policy's time zone.")
-
-
 class PolicySpec(Section):
     """What is asked for."""
 
@@ -370,6 +365,16 @@ class PolicySpec(Section):
     alerts: Alerts = Field(default=Alerts(), description="Who is told when something is wrong.")
     drill: Drill | None = Field(default=None, description="Restores on a schedule, to prove that they work.")
     drift: Drift | None = Field(default=None, description="Comparisons on a schedule of what is declared, saved and running.")
+
+    @field_validator("drift")
+    @classmethod
+    def _is_declared_where_code_is(cls, drift: Drift | None, info: ValidationInfo) -> Drift | None:
+        code = info.data.get("infrastructure")
+        names = {one.called for one in code.repositories} if code else set()
+        for source in drift.declared if drift else ():
+            if source.repository not in names:
+                raise refuse(f"infrastructure names no repository {source.repository}", "add it there, or mend the name")
+        return drift
 
 
 class ProtectionPolicy(Section):

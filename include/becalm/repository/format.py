@@ -84,6 +84,7 @@ class Layout:
     SCHEDULE: Key = "becalm/schedule"
     ANNOUNCED: Key = "becalm/announced"
     COVERAGE: Key = "becalm/coverage"
+    DRIFT: Key = "becalm/drift"
     DRILLS = "becalm/drills/"
 
     @staticmethod
