@@ -223,12 +223,21 @@ def test_a_person_acknowledges_at_a_terminal(desk: Desk, tmp_path: Path) -> None
     def say(*words: str) -> Any:
         return CliRunner(env={"BECALM_PASSWORD": PASSWORD}).invoke(app, ["acknowledge", str(tmp_path / "shop.yaml"), *words])
 
+    def listed(*words: str) -> Any:
+        return CliRunner(env={"BECALM_PASSWORD": PASSWORD}).invoke(app, ["drifts", str(tmp_path / "shop.yaml"), *words])
+
+    before = listed()
     done = say(where, "--until", day, "--note", "a trial")
     late = say(where, "--until", "2020-01-01")
     repository = open_repository(bucket, PASSWORD)
     record, _ = catalog.load(repository)
 
+    after = listed()
+
     assert done.exit_code == 0, done.output
+    assert (before.exit_code, after.exit_code) == (1, 0)
+    assert "1 open, 0 acknowledged" in before.output
+    assert "a trial" in after.output
     assert isinstance(late.exception, UsageError)
     assert record
     assert ([one.where for one in record.acknowledged], record.open) == ([where], ())

@@ -46,6 +46,7 @@ _VERBS = {
     "log": _Verb("timeline", "log"),
     "find": _Verb("timeline", "find"),
     "drift": _Verb("drift", "drift"),
+    "drifts": _Verb("acknowledge", "drifts"),
     "acknowledge": _Verb("acknowledge", "acknowledge"),
     "rebuild": _Verb("rebuild", "rebuild"),
     "drill": _Verb("drill", "drill"),
