@@ -41,7 +41,7 @@ def test_drift_and_coverage_are_looked_at_remembered_and_reported(
     settled(airflow, "becalm_drift_knowing")
     calm = becalm("drifts", str(policy), environment=environment)
     changed = {**settings, "metadata": {"name": "settings", "namespace": namespace}, "data": {"level": "2"}}
-    world.cluster.apply(world.kind(settings), changed, verb=Verb.REPLACE)
+    world.cluster.apply(world.kind(settings), changed, verb=Verb.MERGE)
     settled(airflow, "becalm_drift_knowing")
     drifted = becalm("drifts", str(policy), environment=environment, code=1)
     day = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()

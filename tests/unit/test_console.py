@@ -65,6 +65,7 @@ def pages(scene: Scene) -> dict[str, tuple[str, dict[str, int]]]:
         "ledger": ("/ledger", everybody),
         "metrics": ("/metrics", everybody),
         "coverage": ("/coverage", everybody),
+        "drift": ("/drift", everybody),
         "gaps": ("/policies/shop/gaps", viewers),
         "style": ("/static/console.css", everybody),
         "points": ("/policies/shop/points", viewers),
@@ -107,7 +108,9 @@ def test_what_is_not_listed_as_a_route_does_not_exist(shared: Scene) -> None:
 
 def test_a_policy_that_may_not_be_seen_is_nowhere(shared: Scene) -> None:
     """Neither in the overview, nor by its address, nor in the metrics."""
-    seen = [shared.get(path, "viewer", **{"x-policy": "other"}).text for path in ("/", "/ledger", "/drills", "/metrics")]
+    seen = [
+        shared.get(path, "viewer", **{"x-policy": "other"}).text for path in ("/", "/ledger", "/drills", "/drift", "/coverage", "/metrics")
+    ]
 
     assert not any("shop" in text for text in seen)
     assert shared.get("/policies/shop/points", "viewer", **{"x-policy": "other"}).status_code == 403

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
-from becalm.airflow.console import compare, contents, coverage, gaps, overview, points, records
+from becalm.airflow.console import compare, contents, coverage, drift, gaps, overview, points, records
 from becalm.airflow.console.cache import StillReading
 from becalm.airflow.console.desk import Desk, templates
 from becalm.airflow.console.rights import Refused
@@ -48,7 +48,7 @@ def create_app(library: Library, *, secret: str, clock: Clock, identify: Callabl
     """Return the application. `identify` says who asks, and turns strangers away; every route depends on it."""
     desk = Desk(library=library, tokens=Tokens(secret, clock), clock=clock, templates=templates())
     app = FastAPI(title="Becalm", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(_admits(identify))])
-    for module in (overview, points, contents, compare, records, coverage, gaps):
+    for module in (overview, points, contents, compare, records, coverage, drift, gaps):
         app.include_router(module.routes(desk))
 
     @app.get("/static/{name}")

@@ -47,21 +47,22 @@ def said(content: dict[str, Any]) -> str:
     return text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…"
 
 
+def chosen(desk: Desk, request: Request) -> tuple[list[str], str]:
+    """Return the policies that may be seen, and the one that was asked for; without a word, the first. Raises NotFound."""
+    names = visitor_of(request).visible(desk.library.policies())
+    asked = words.read_fields(request.scope["query_string"]).get("policy", "")
+    if asked and asked not in names:
+        raise NotFound(f"there is no policy {words.name_of(asked)} that you may see", hint="look at the overview")
+    return names, asked or (names[0] if names else "")
+
+
 def routes(desk: Desk) -> APIRouter:
     """Return the routes of these pages."""
     router = APIRouter()
 
-    def chosen(request: Request) -> tuple[list[str], str]:
-        """Return the policies that may be seen, and the one that was asked for; without a word, the first."""
-        names = visitor_of(request).visible(desk.library.policies())
-        asked = words.read_fields(request.scope["query_string"]).get("policy", "")
-        if asked and asked not in names:
-            raise NotFound(f"there is no policy {words.name_of(asked)} that you may see", hint="look at the overview")
-        return names, asked or (names[0] if names else "")
-
     @router.get("/ledger")
     def entries(request: Request) -> Response:
-        names, name = chosen(request)
+        names, name = chosen(desk, request)
         page = page_asked(words.read_fields(request.scope["query_string"]).get("page", "1"))
         shown: list[Any] = []
         total, missing = 0, []
@@ -85,7 +86,7 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.get("/drills")
     def drills(request: Request) -> Response:
-        names, name = chosen(request)
+        names, name = chosen(desk, request)
         reports, problem = [], ""
         if name:
             try:
