@@ -82,7 +82,7 @@ def schedulers(airflow: Conductor) -> list[int]:
 
 def kill_one(scene: Scene, airflow: Conductor, kind: Kind, step: Step, tally: Tally, lot: random.Random) -> None:
     """Let one run meet the death of the scheduler; start Airflow again, and judge."""
-    dag = scene.name
+    dag = f"becalm_policy_{scene.name}"
     before = len(scene._lines())
     run = DagRun(airflow=airflow, dag=dag, run_id=airflow.trigger(dag), offset=before, log=airflow.home / "standalone.log")
     sign, late = SIGNS[step]
@@ -106,11 +106,12 @@ def prove(kills: int, *, seed: int = 0) -> Tally:
     with stage(1, under_airflow=True) as (scene,), tempfile.TemporaryDirectory(prefix="becalm-scheduler-") as home:
         given = {**scene.variables, "BECALM_MOVER_IMAGE": scene.image}
         with running_airflow(Path(home), scene.policy_file.parent, given, password=PASSWORD) as airflow:
-            airflow.wait_for_dag(scene.name)
+            dag = f"becalm_policy_{scene.name}"
+            airflow.wait_for_dag(dag)
             for number in range(kills):
                 kind, step = (SCHEDULER, WITH_TASKS)[number % 2], STEPS[number // 2 % len(STEPS)]
                 kill_one(scene, airflow, kind, step, tally, lot)
-            state = airflow.wait(scene.name, airflow.trigger(scene.name), seconds=180)
+            state = airflow.wait(dag, airflow.trigger(dag), seconds=180)
             if state != "success":
                 tally.bad.append(f"undisturbed, at the end: {state}")
     return tally
