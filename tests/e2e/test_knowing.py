@@ -32,7 +32,7 @@ def test_drift_and_coverage_are_looked_at_remembered_and_reported(
         "  cluster: kubernetes_default",
         f"  select: {{namespaces: [{namespace}]}}",
         '  drift: {schedule: "30 6 1 1 *"}',
-        f'  target: {{url: "s3://{bucket}/knowing", connection: becalm_s3, password: "env:BECALM_PASSWORD"}}',
+        f'  target: {{url: "s3://{bucket}/knowing", connection: becalm_s3, password: becalm_repository}}',
     ]
     policy = write_policy(folder / "policies" / "knowing.yaml", lines)
     becalm("init", str(policy), environment=environment)

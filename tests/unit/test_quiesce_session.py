@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,6 +165,34 @@ def test_a_session_that_lingers_after_its_thaw_makes_way(room: Room) -> None:
 
     assert again.returncode == 0
     assert room.client() != first
+
+
+def test_who_held_a_session_that_made_way_leaves_the_next_one_alone(room: Room) -> None:
+    """Its folder has the same name: the holder knows its own by what it wrote into it."""
+    room.open(room.session())
+    place = room.folder / "memory" / "becalm-session.ledger"
+    holder, client = int((place / "holder").read_text()), room.client()
+    place.rename(room.folder / "before")
+    place.mkdir()
+    (place / "holder").write_text("1\n")
+    (place / "ended").touch()
+    deadline = time.monotonic() + 30
+    while _runs(holder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    gone = not _runs(holder)
+    with suppress(ProcessLookupError):  # it ends by itself, as nobody speaks to it any more
+        os.kill(client, signal.SIGKILL)
+
+    assert gone
+    assert sorted(file.name for file in place.iterdir()) == ["ended", "holder"]
+
+
+def _runs(pid: int) -> bool:
+    """Say whether a process is there, and not only waits to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_something_may_be_asked_of_a_session_while_it_lingers(room: Room) -> None:

@@ -46,6 +46,7 @@ alive() {
   [ ! -e "$D/ended" ] && read -r p 2>/dev/null <"$D/client" && kill -0 "$p" 2>/dev/null || return 1
   case $(cat "/proc/$p/stat" 2>/dev/null) in *") Z "*) return 1 ;; esac
 }
+mine() { read -r h 2>/dev/null <"$D/holder" && [ "$h" = "$$" ]; }
 heard() { case $(cat "$D/out" 2>/dev/null) in *"becalm-said-$1."*) return 0 ;; esac; return 1; }
 say() {
   printf '%s\n%sbecalm-said-%s.%s\n' "$2" "$m" "$1" "$a" 1<>"$D/in" || return 1
@@ -90,14 +91,15 @@ hold)
   D=$1 t=$2; shift 2
   trap '' HUP
   exec 3<>"$D/in"
+  echo $$ >"$D/holder"
   ( sh -c 'echo $$ >"$1/client"; export BECALM_SESSION="$1"; shift; exec "$@"' becalm-client "$D" "$@" <"$D/in" >"$D/out" 2>"$D/err" 3>&-
-    echo $? >"$D/ended" ) 3>&- 2>/dev/null &
-  while [ -d "$D" ] && [ ! -e "$D/ended" ] && [ "$t" -gt 0 ]; do
+    c=$?; ! mine || echo $c >"$D/ended" ) 3>&- 2>/dev/null &
+  while mine && [ ! -e "$D/ended" ] && [ "$t" -gt 0 ]; do
     sleep 1
     t=$((t-1))
-    if [ -s "$D/thawed" ]; then read -r l <"$D/thawed"; : >"$D/thawed"; [ "$l" -ge "$t" ] || t=$l; fi
+    if mine && [ -s "$D/thawed" ]; then read -r l <"$D/thawed"; : >"$D/thawed"; [ "$l" -ge "$t" ] || t=$l; fi
   done
-  [ ! -d "$D" ] || end ;;
+  ! mine || end ;;
 thaw)
   l=$1 m=$2 a=$3 text=$4
   find_it
