@@ -1,6 +1,6 @@
 """Run the measurements, print their tables, and write docs/BENCHMARKS.md: `make bench`.
 
-    python -m tests.bench.run [--only parse,tree,file,memory,objects,latency,freeze,volumes] [--quick] [--rounds 5] [--work /var/tmp]
+    python -m tests.bench.run [--only parse,tree,file,memory,objects,restore,drift,history,latency,freeze,volumes] [--quick] [--rounds 5] [--work /var/tmp]
 
 Each line is a ratio within one run: another program's seconds over ours, or what is allowed over what was measured. One and more
 is what is wanted. What cannot be measured here, because a real part is absent, is in the table with the reason. The document holds each part
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import (
+    bench_drift,
     bench_engine,
     bench_freeze,
     bench_history,
@@ -252,6 +253,30 @@ def restore(part: Part, how: How) -> None:
     ]
 
 
+def drift(part: Part, how: How) -> None:
+    """Ten thousand objects beside their recovery point."""
+    if not os.environ.get("KUBECONFIG"):
+        part.rows.append(Row(what="drift of ten thousand objects", note="not measured: KUBECONFIG not set"))
+        return
+    field = bench_drift.QUICK if how.quick else bench_drift.FULL
+    found = bench_drift.measure(field, rounds=1 if how.quick else 3, work=how.work)
+    told = f"told where nothing had changed: {found.false}; of {found.planted} planted changes found {found.found}, and {found.more} others"
+    part.rows += [
+        _budget(
+            f"drift of {found.objects} objects",
+            statistics.median(found.seconds),
+            bench_drift.SECONDS,
+            note=f"rounds: {found.seconds} s; {told}",
+        ),
+        Row(
+            what="its memory at most",
+            measured=f"{found.memory:.0f} MiB",
+            beside=f"allowed: {bench_drift.MEMORY_MEBIBYTES} MiB",
+            ratio=round(bench_drift.MEMORY_MEBIBYTES / found.memory, 2),
+        ),
+    ]
+
+
 PARTS: dict[str, tuple[str, Callable[[Part, How], None]]] = {
     "parse": ("Policies become DAGs", parse),
     "tree": ("The engine: a tree of files", tree),
@@ -259,6 +284,7 @@ PARTS: dict[str, tuple[str, Callable[[Part, How], None]]] = {
     "memory": ("The engine: a very large repository", memory),
     "objects": ("Very many objects", objects),
     "restore": ("Very many objects, restored", restore),
+    "drift": ("Drift of very many objects", drift),
     "history": ("History over many recovery points", history),
     "latency": ("From the trigger to the recovery point", latency),
     "freeze": ("How long an application stands still", freeze),
